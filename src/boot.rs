@@ -1,0 +1,1 @@
+//! Builds the service from its settings and runs it.

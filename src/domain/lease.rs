@@ -1,0 +1,82 @@
+//! Lending a session to one worker at a time.
+//!
+//! The service counts a lease from its commit on the database's clock; the holder counts from before it asked,
+//! on its own monotonic clock, and so always stops first. After a lease that nobody released, the session rests
+//! for a quiet gap, because a connection that nobody closed is enough for Telegram to end the authorization.
+
+use std::time::Duration;
+
+use crate::domain::{
+    error::Error,
+    id::{Holder, LeaseId, RequestId, SessionKey},
+    time::Timestamp,
+};
+
+/// The shortest and longest span a lease is granted for; a request outside is clamped.
+pub const TTL_MIN: Duration = Duration::from_secs(10);
+pub const TTL_MAX: Duration = Duration::from_secs(600);
+
+/// A lease that was asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub key: SessionKey,
+    pub holder: Holder,
+    pub ttl: Duration,
+    pub request_id: Option<RequestId>,
+    /// The id the lease gets if it is granted.
+    pub lease_id: LeaseId,
+}
+
+/// A lease as its holder knows it.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    pub lease_id: LeaseId,
+    pub key: SessionKey,
+    pub holder: Holder,
+    /// Larger than any earlier lease of the session; older ones are refused.
+    pub epoch: i64,
+    /// What remains of it at the moment of the answer.
+    pub ttl: Duration,
+    pub acquire_time: Timestamp,
+}
+
+impl Lease {
+    /// When the holder should ask for more: a third of the way.
+    pub fn renew_after(&self) -> Duration {
+        self.ttl / 3
+    }
+}
+
+/// A lease as everybody else sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseView {
+    pub holder: String,
+    pub epoch: i64,
+    pub acquire_time: Timestamp,
+    pub expire_time: Timestamp,
+    /// What remains on the database's clock; zero in the quiet gap after an unacknowledged end.
+    pub remaining: Duration,
+    /// No more renewals: an operator asked the holder to stop.
+    pub evicted: bool,
+}
+
+/// The span granted for a requested one; `None` asks for the default.
+///
+/// # Errors
+/// `ARGUMENT_INVALID` for zero.
+pub fn clamp_ttl(requested: Option<Duration>, default: Duration) -> Result<Duration, Error> {
+    match requested {
+        None => Ok(default.clamp(TTL_MIN, TTL_MAX)),
+        Some(Duration::ZERO) => Err(Error::invalid("ttl", "must be positive, or left out for the default")),
+        Some(ttl) => Ok(ttl.clamp(TTL_MIN, TTL_MAX)),
+    }
+}
+
+/// How the holder ended its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Every connection is closed: the session is free at once.
+    ConnectionsClosed,
+    /// Connections may still be open: the session rests for the quiet gap.
+    ConnectionsUnknown,
+}

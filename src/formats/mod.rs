@@ -1,0 +1,1 @@
+//! Session formats of other libraries, read and written.

@@ -1,0 +1,1 @@
+//! Ending in order: signals, grace period, deadline.

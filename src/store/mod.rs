@@ -1,0 +1,1 @@
+//! The durable truth: sessions, sealed material, leases and events, in PostgreSQL or SQLite.

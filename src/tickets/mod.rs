@@ -1,0 +1,1 @@
+//! Logins under way: in Redis, or in this process.
