@@ -201,38 +201,40 @@ mod tests {
     use super::*;
 
     /// What is wrong with a contract of one file.
-    fn broken_in(source: &str) -> Vec<String> {
+    fn broken_in(source: &str) -> anyhow::Result<Vec<String>> {
         let folder = std::env::temp_dir().join(format!("usm-rules-{}-{:p}", std::process::id(), source));
-        std::fs::create_dir_all(folder.join("usm/v1")).unwrap();
+        std::fs::create_dir_all(folder.join("usm/v1"))?;
         let source = format!("syntax = \"proto3\";\npackage usm.v1;\n{source}");
-        std::fs::write(folder.join("usm/v1/probe.proto"), source).unwrap();
-        let contract = Contract::read(&folder).unwrap();
-        std::fs::remove_dir_all(&folder).unwrap();
-        broken(&contract)
+        std::fs::write(folder.join("usm/v1/probe.proto"), source)?;
+        let contract = Contract::read(&folder)?;
+        std::fs::remove_dir_all(&folder)?;
+        Ok(broken(&contract))
     }
 
     #[test]
-    fn an_element_without_comment_is_found() {
+    fn an_element_without_comment_is_found() -> anyhow::Result<()> {
         let broken =
-            broken_in("// M.\nmessage M { oneof o { string a = 1; } }\nenum E { E_UNSPECIFIED = 0; }\n");
+            broken_in("// M.\nmessage M { oneof o { string a = 1; } }\nenum E { E_UNSPECIFIED = 0; }\n")?;
         assert_eq!(
             broken,
             ["M.a: no comment", "M.o: no comment", "E: no comment", "E_UNSPECIFIED: no comment"]
         );
+        Ok(())
     }
 
     #[test]
-    fn a_secret_without_its_mark_is_found() {
-        let broken = broken_in("// M.\nmessage M {\n  // P.\n  string password = 1;\n}\n");
+    fn a_secret_without_its_mark_is_found() -> anyhow::Result<()> {
+        let broken = broken_in("// M.\nmessage M {\n  // P.\n  string password = 1;\n}\n")?;
         assert_eq!(broken, ["usm.v1.M.password: not marked debug_redact"]);
+        Ok(())
     }
 
     #[test]
-    fn a_method_of_the_wrong_shape_is_found() {
+    fn a_method_of_the_wrong_shape_is_found() -> anyhow::Result<()> {
         let broken = broken_in(
             "// S.\nservice S {\n  // Does. Scope `x`.\n  // Errors: `NO_SUCH_REASON`.\n  rpc ListIt(Q) returns (A);\n}\n\
              // Q.\nmessage Q {}\n// A.\nmessage A {}\n",
-        );
+        )?;
         assert_eq!(
             broken,
             [
@@ -243,5 +245,6 @@ mod tests {
                 "usm.v1.A: no field next_page_token of kind string",
             ]
         );
+        Ok(())
     }
 }
