@@ -55,17 +55,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_stubs_are_what_the_contract_generates() {
-        let contract = contract::Contract::read(&root().join("proto")).unwrap();
-        let files = stubs::generate(&contract).unwrap();
-        let stale = stubs::stale(&files, &stubs_folder()).unwrap();
+    fn the_committed_stubs_are_what_the_contract_generates() -> anyhow::Result<()> {
+        let contract = contract::Contract::read(&root().join("proto"))?;
+        let files = stubs::generate(&contract)?;
+        let stale = stubs::stale(&files, &stubs_folder())?;
         assert!(stale.is_empty(), "stale: {stale:?}; run `cargo run -p usm-codegen`");
+        Ok(())
     }
 
     #[test]
-    fn the_contract_keeps_its_own_rules() {
-        let contract = contract::Contract::read(&root().join("proto")).unwrap();
+    fn the_contract_keeps_its_own_rules() -> anyhow::Result<()> {
+        let contract = contract::Contract::read(&root().join("proto"))?;
         let broken = rules::broken(&contract);
         assert!(broken.is_empty(), "{}", broken.join("\n"));
+        Ok(())
     }
 }

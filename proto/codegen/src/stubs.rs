@@ -63,6 +63,9 @@ struct Scratch(std::path::PathBuf);
 impl Scratch {
     fn make() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("usm-codegen-{}", std::process::id()));
+        if path.exists() {
+            std::fs::remove_dir_all(&path).with_context(|| format!("empty {}", path.display()))?;
+        }
         std::fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
         Ok(Self(path))
     }

@@ -787,117 +787,115 @@ pub enum ErrorReason {
     /// `FAILED_PRECONDITION`. The file or authorization is not the recorded one. Import it anew, with `replace` if
     /// intended.
     FingerprintMismatch = 11,
-    /// `FAILED_PRECONDITION`. No such lease, it expired, or another subject holds it. Stop, close all connections,
-    /// acquire anew.
+    /// `FAILED_PRECONDITION`. Nobody holds the session, the lease expired, or another subject holds it. A holder stops,
+    /// closes all connections and acquires anew.
     LeaseNotHeld = 12,
-    /// `NOT_FOUND`. Nobody holds the session. Nothing to do.
-    LeaseNotFound = 13,
     /// `ABORTED`. The session has been granted or changed since: a newer epoch exists. Stop at once, acquire anew.
-    LeaseEpochStale = 14,
+    LeaseEpochStale = 13,
     /// `FAILED_PRECONDITION`. The lease is not renewed any more. Close the connections and release.
-    LeaseDraining = 15,
+    LeaseDraining = 14,
     /// `RESOURCE_EXHAUSTED`. Too many wait for the session. Retry as RetryInfo says.
-    WaitQueueFull = 16,
+    WaitQueueFull = 15,
     /// `NOT_FOUND`. No such login, its ticket's life is over, or it is another tenant's. Start a login.
-    TicketNotFound = 17,
+    TicketNotFound = 16,
     /// `FAILED_PRECONDITION`. The login ended before it was finished. Start another.
-    TicketExpired = 18,
+    TicketExpired = 17,
     /// `FAILED_PRECONDITION`. A newer login of the session took its place. Follow that one.
-    TicketSuperseded = 19,
+    TicketSuperseded = 18,
     /// `FAILED_PRECONDITION`. The login does not wait for this; metadata `state`. Read the login.
-    LoginWrongState = 20,
+    LoginWrongState = 19,
     /// `FAILED_PRECONDITION`. The login was cancelled. Start another.
-    LoginCancelled = 21,
+    LoginCancelled = 20,
     /// `RESOURCE_EXHAUSTED`. Too many logins of this phone, tenant or API key; Telegram would answer with a long wait.
     /// Retry as RetryInfo says.
-    LoginBudgetExhausted = 22,
+    LoginBudgetExhausted = 21,
     /// `INVALID_ARGUMENT`. Wrong code; metadata `attempts_left`. Ask for it again.
-    CodeInvalid = 23,
+    CodeInvalid = 22,
     /// `FAILED_PRECONDITION`. The code is not valid any more. Start another login.
-    CodeExpired = 24,
+    CodeExpired = 23,
     /// `INVALID_ARGUMENT`. Wrong two-step password; metadata `attempts_left`. Ask for it again.
-    PasswordInvalid = 25,
+    PasswordInvalid = 24,
     /// `FAILED_PRECONDITION`. The account has a two-step password and none was given. Submit it.
-    PasswordRequired = 26,
+    PasswordRequired = 25,
     /// `FAILED_PRECONDITION`. No other way for the code, or not yet; RetryInfo if later. Wait, or start another login.
-    ResendUnavailable = 27,
+    ResendUnavailable = 26,
     /// `FAILED_PRECONDITION`. No account has this phone number. Sign up in an official application.
-    SignUpRequired = 28,
+    SignUpRequired = 27,
     /// `INVALID_ARGUMENT`. Telegram does not know such a number. Correct it.
-    PhoneNumberInvalid = 29,
+    PhoneNumberInvalid = 28,
     /// `FAILED_PRECONDITION`. Telegram banned the number. No way out here.
-    PhoneNumberBanned = 30,
+    PhoneNumberBanned = 29,
     /// `INVALID_ARGUMENT`. Telegram does not know the bot's token. Get a new one from BotFather.
-    BotTokenInvalid = 31,
+    BotTokenInvalid = 30,
     /// `INVALID_ARGUMENT`. No API credentials are configured under this alias. Use another alias, or configure it.
-    ApiKeyUnknown = 32,
+    ApiKeyUnknown = 31,
     /// `FAILED_PRECONDITION`. Telegram refuses the api_id or api_hash. Correct the configuration.
-    ApiKeyRefused = 33,
+    ApiKeyRefused = 32,
     /// `UNAVAILABLE`. The proxy does not answer or refuses. Check it, then repeat.
-    ProxyUnreachable = 34,
+    ProxyUnreachable = 33,
     /// `RESOURCE_EXHAUSTED`. Telegram demands a pause. Retry as RetryInfo says, not before.
-    TelegramFloodWait = 35,
+    TelegramFloodWait = 34,
     /// `UNAVAILABLE`. Telegram does not answer, or had an error of its own. Retry with backoff.
-    TelegramUnavailable = 36,
+    TelegramUnavailable = 35,
     /// `FAILED_PRECONDITION`. Telegram refused for a reason without a name of its own here; metadata `telegram_error`.
-    TelegramRefused = 37,
+    TelegramRefused = 36,
     /// `INVALID_ARGUMENT`. The data is not a usable session: empty, truncated, without key, of wrong key length or of
     /// unknown version; metadata `detail`. Nothing changed.
-    MaterialInvalid = 38,
+    MaterialInvalid = 37,
     /// `INVALID_ARGUMENT`. The data exceeds 16 MiB. Remove cached entities from the file.
-    MaterialTooLarge = 39,
+    MaterialTooLarge = 38,
     /// `INVALID_ARGUMENT`. The format cannot be read, or not written for this session. Choose another.
-    FormatUnsupported = 40,
+    FormatUnsupported = 39,
     /// `FAILED_PRECONDITION`. The material belongs to another Telegram environment. Use the installation of that
     /// environment.
-    EnvironmentMismatch = 41,
+    EnvironmentMismatch = 40,
     /// `NOT_FOUND`. No such backup, or it is another tenant's. List the backups.
-    BackupNotFound = 42,
+    BackupNotFound = 41,
     /// `DATA_LOSS`. The archive fails its check. Use another backup.
-    BackupDamaged = 43,
+    BackupDamaged = 42,
     /// `FAILED_PRECONDITION`. The key that seals the backup is not in the key ring. Add it.
-    BackupKeyUnknown = 44,
+    BackupKeyUnknown = 43,
     /// `UNAVAILABLE`. The place of the backups does not answer. Retry with backoff.
-    BackupStoreUnavailable = 45,
+    BackupStoreUnavailable = 44,
     /// `FAILED_PRECONDITION`. `FEATURE_UNIFIED_SESSION_MANAGER` or the named feature is off. Ask the operator.
-    FeatureDisabled = 46,
+    FeatureDisabled = 45,
     /// `UNAUTHENTICATED`. No valid credential. Get a new token.
-    Unauthenticated = 47,
+    Unauthenticated = 46,
     /// `PERMISSION_DENIED`. The credential lacks the scope or names another tenant. Use one that has it.
-    PermissionDenied = 48,
+    PermissionDenied = 47,
     /// `RESOURCE_EXHAUSTED`. Too many requests of this caller. Retry as RetryInfo says.
-    RateLimited = 49,
+    RateLimited = 48,
     /// `INVALID_ARGUMENT`. A field is missing or out of range; BadRequest names each. Correct the request.
-    ArgumentInvalid = 50,
+    ArgumentInvalid = 49,
     /// `INVALID_ARGUMENT`. The page token is not from this list with these filters. Start from the first page.
-    PageTokenInvalid = 51,
+    PageTokenInvalid = 50,
     /// `OUT_OF_RANGE`. The resume token is malformed or its events are no longer kept. Watch anew with
     /// `include_current`.
-    ResumeTokenInvalid = 52,
+    ResumeTokenInvalid = 51,
     /// `INVALID_ARGUMENT`. The `request_id` was used for a different request. Make a new one.
-    RequestIdReused = 53,
+    RequestIdReused = 52,
     /// `RESOURCE_EXHAUSTED`. The request exceeds the size the service accepts. Send less.
-    MessageTooLarge = 54,
+    MessageTooLarge = 53,
     /// `DEADLINE_EXCEEDED`. Not done in time; it may still be done. Read the state, or repeat with the same
     /// `request_id`.
-    DeadlineExceeded = 55,
+    DeadlineExceeded = 54,
     /// `UNIMPLEMENTED`. The method is not served by this version. Use a later one.
-    Unimplemented = 56,
+    Unimplemented = 55,
     /// `UNAVAILABLE`. The database does not answer. Retry with backoff.
-    StoreUnavailable = 57,
+    StoreUnavailable = 56,
     /// `ABORTED`. A concurrent change won. Repeat.
-    StoreConflict = 58,
+    StoreConflict = 57,
     /// `UNAVAILABLE`. The store of running logins does not answer; sessions and leases are not affected. Retry as
     /// RetryInfo says.
-    TicketsUnavailable = 59,
+    TicketsUnavailable = 58,
     /// `FAILED_PRECONDITION`. The material cannot be unsealed: its key is missing, or it was altered. Ask the operator.
-    VaultUnavailable = 60,
+    VaultUnavailable = 59,
     /// `UNAVAILABLE`. This replica stops. Repeat at once on another.
-    ServiceDraining = 61,
+    ServiceDraining = 60,
     /// `UNAVAILABLE`. This replica has too much to do. Retry as RetryInfo says.
-    Overloaded = 62,
+    Overloaded = 61,
     /// `INTERNAL`. A defect of the service; metadata `request_id` helps to find it in the log. Report it.
-    Internal = 63,
+    Internal = 62,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -921,7 +919,6 @@ impl ErrorReason {
             Self::RevisionStale => "ERROR_REASON_REVISION_STALE",
             Self::FingerprintMismatch => "ERROR_REASON_FINGERPRINT_MISMATCH",
             Self::LeaseNotHeld => "ERROR_REASON_LEASE_NOT_HELD",
-            Self::LeaseNotFound => "ERROR_REASON_LEASE_NOT_FOUND",
             Self::LeaseEpochStale => "ERROR_REASON_LEASE_EPOCH_STALE",
             Self::LeaseDraining => "ERROR_REASON_LEASE_DRAINING",
             Self::WaitQueueFull => "ERROR_REASON_WAIT_QUEUE_FULL",
@@ -992,7 +989,6 @@ impl ErrorReason {
             "ERROR_REASON_REVISION_STALE" => Some(Self::RevisionStale),
             "ERROR_REASON_FINGERPRINT_MISMATCH" => Some(Self::FingerprintMismatch),
             "ERROR_REASON_LEASE_NOT_HELD" => Some(Self::LeaseNotHeld),
-            "ERROR_REASON_LEASE_NOT_FOUND" => Some(Self::LeaseNotFound),
             "ERROR_REASON_LEASE_EPOCH_STALE" => Some(Self::LeaseEpochStale),
             "ERROR_REASON_LEASE_DRAINING" => Some(Self::LeaseDraining),
             "ERROR_REASON_WAIT_QUEUE_FULL" => Some(Self::WaitQueueFull),
@@ -2495,7 +2491,7 @@ pub mod lease_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Reads the lease of a session, without its id. Scope `read`. Changes nothing.
-        /// Errors: `SESSION_NOT_FOUND`, `LEASE_NOT_FOUND` if nobody holds it.
+        /// Errors: `SESSION_NOT_FOUND`, `LEASE_NOT_HELD` if nobody holds it.
         pub async fn get_lease(
             &mut self,
             request: impl tonic::IntoRequest<super::GetLeaseRequest>,
@@ -2548,7 +2544,7 @@ pub mod lease_service_client {
         }
         /// Ends the renewals of a lease and tells its holder to stop. The lease runs until its holder releases it or it
         /// expires; nobody can steal it. Scope `admin`. Idempotent.
-        /// Errors: `SESSION_NOT_FOUND`, `LEASE_NOT_FOUND`, `LEASE_EPOCH_STALE`.
+        /// Errors: `SESSION_NOT_FOUND`, `LEASE_NOT_HELD`, `LEASE_EPOCH_STALE`.
         pub async fn evict_lease(
             &mut self,
             request: impl tonic::IntoRequest<super::EvictLeaseRequest>,
@@ -2654,7 +2650,7 @@ pub mod lease_service_server {
             tonic::Status,
         >;
         /// Reads the lease of a session, without its id. Scope `read`. Changes nothing.
-        /// Errors: `SESSION_NOT_FOUND`, `LEASE_NOT_FOUND` if nobody holds it.
+        /// Errors: `SESSION_NOT_FOUND`, `LEASE_NOT_HELD` if nobody holds it.
         async fn get_lease(
             &self,
             request: tonic::Request<super::GetLeaseRequest>,
@@ -2673,7 +2669,7 @@ pub mod lease_service_server {
         >;
         /// Ends the renewals of a lease and tells its holder to stop. The lease runs until its holder releases it or it
         /// expires; nobody can steal it. Scope `admin`. Idempotent.
-        /// Errors: `SESSION_NOT_FOUND`, `LEASE_NOT_FOUND`, `LEASE_EPOCH_STALE`.
+        /// Errors: `SESSION_NOT_FOUND`, `LEASE_NOT_HELD`, `LEASE_EPOCH_STALE`.
         async fn evict_lease(
             &self,
             request: tonic::Request<super::EvictLeaseRequest>,
@@ -5601,9 +5597,10 @@ pub mod session_service_client {
         }
         /// Takes over a session made elsewhere: ABSENT, REVOKED or unknown becomes AUTHORIZED. Scope `admin`. Idempotent:
         /// the same authorization again answers `IMPORT_OUTCOME_ALREADY_THERE`.
-        /// Errors: `MATERIAL_INVALID`, `MATERIAL_TOO_LARGE`, `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS`,
-        /// `SESSION_LEASED`, `FINGERPRINT_MISMATCH`, `ACCOUNT_MISMATCH`, `REVISION_STALE`, `ENVIRONMENT_MISMATCH`,
-        /// `API_KEY_UNKNOWN`, `PASSWORD_INVALID`; with `validate` or `mint` also those of `ValidateSession` and of a login.
+        /// Errors: `SESSION_WRONG_STATE` while a login runs, `MATERIAL_INVALID`, `MATERIAL_TOO_LARGE`,
+        /// `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS`, `SESSION_LEASED`, `FINGERPRINT_MISMATCH`, `ACCOUNT_MISMATCH`,
+        /// `REVISION_STALE`, `ENVIRONMENT_MISMATCH`, `API_KEY_UNKNOWN`, `PASSWORD_INVALID`; with `validate` or `mint` also
+        /// those of `ValidateSession` and of a login.
         pub async fn import_session(
             &mut self,
             request: impl tonic::IntoRequest<super::ImportSessionRequest>,
@@ -5904,9 +5901,10 @@ pub mod session_service_server {
         >;
         /// Takes over a session made elsewhere: ABSENT, REVOKED or unknown becomes AUTHORIZED. Scope `admin`. Idempotent:
         /// the same authorization again answers `IMPORT_OUTCOME_ALREADY_THERE`.
-        /// Errors: `MATERIAL_INVALID`, `MATERIAL_TOO_LARGE`, `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS`,
-        /// `SESSION_LEASED`, `FINGERPRINT_MISMATCH`, `ACCOUNT_MISMATCH`, `REVISION_STALE`, `ENVIRONMENT_MISMATCH`,
-        /// `API_KEY_UNKNOWN`, `PASSWORD_INVALID`; with `validate` or `mint` also those of `ValidateSession` and of a login.
+        /// Errors: `SESSION_WRONG_STATE` while a login runs, `MATERIAL_INVALID`, `MATERIAL_TOO_LARGE`,
+        /// `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS`, `SESSION_LEASED`, `FINGERPRINT_MISMATCH`, `ACCOUNT_MISMATCH`,
+        /// `REVISION_STALE`, `ENVIRONMENT_MISMATCH`, `API_KEY_UNKNOWN`, `PASSWORD_INVALID`; with `validate` or `mint` also
+        /// those of `ValidateSession` and of a login.
         async fn import_session(
             &self,
             request: tonic::Request<super::ImportSessionRequest>,
