@@ -21,6 +21,7 @@ use crate::domain::{
 
 mod bytes;
 mod envelope;
+mod key_file;
 mod key_ring;
 mod material;
 
