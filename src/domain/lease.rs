@@ -25,6 +25,16 @@ pub struct Request {
     pub request_id: Option<RequestId>,
     /// The id the lease gets if it is granted.
     pub lease_id: LeaseId,
+    pub purpose: Purpose,
+}
+
+/// What a session is borrowed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A worker connects: the material must be usable.
+    Lend,
+    /// The service itself asks or ends the authorization: any material will do, in whatever state.
+    Inspect,
 }
 
 /// A lease as its holder knows it.

@@ -1,0 +1,24 @@
+# The two commands that matter: `make test` and `cargo run --release -- quickstart`.
+
+.PHONY: test lint docs generate size
+
+# Everything: installs what is missing where it may, starts its own servers, ends with a summary.
+test:
+	@tests/suite/run
+
+# What the build pipeline checks beside the tests.
+lint:
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Rewrites the generated Rust and Python code from proto/.
+generate:
+	cargo run -p usm-codegen
+	python3 clients/python/generate.py
+
+# Start-up time, idle memory and size of the release build, against their budgets.
+size:
+	@tests/suite/size
