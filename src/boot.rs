@@ -1,1 +1,3 @@
 //! Builds the service from its settings and runs it.
+
+pub mod ports;
