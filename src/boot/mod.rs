@@ -4,13 +4,15 @@
 
 mod app;
 mod in_process;
+pub mod ports;
 mod secrets;
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::ports::{Closing, Ports, Served};
 pub use self::{
     in_process::{InProcess, in_process},
     secrets::jwt_secret,
@@ -27,13 +29,10 @@ use crate::{
 
 /// How long finding the address of a configured host may take.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
-/// Silent connections are asked whether they live, so that none of them holds up the end.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
-const KEEPALIVE_LIMIT: Duration = Duration::from_secs(10);
 /// Streams that may run at once beside the calls.
 const STREAMS_MAX: usize = 10_000;
-/// Between two foldings of what the metrics gathered.
-const FOLD_EVERY: Duration = Duration::from_secs(5);
+/// Kept for tasks after the calls' own grace period.
+const TASKS_GRACE: Duration = Duration::from_secs(2);
 
 /// Why the service does not start, with the way out.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +56,10 @@ pub enum Error {
     Sandbox(#[from] usm_sandbox::Error),
     #[error("{0}")]
     Start(#[from] crate::domain::error::Error),
-    #[error("cannot listen on {address}: {source}; name another address with --listen or --metrics-listen")]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error("{}; name another address with --listen or --metrics-listen", chain(.0))]
+    Ports(#[from] ports::Error),
+    #[error("metrics cannot be counted: {0}")]
+    Metrics(String),
     #[error("telemetry does not start: {}", chain(.0))]
     Telemetry(#[from] telemetry::Error),
     #[error("the server failed: {0}")]
@@ -73,12 +74,8 @@ pub struct Server {
     config: Config,
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
-    health: grpc::Health,
-    /// Ends streams.
-    streams: CancellationToken,
-    /// Ends the listeners.
-    listeners: CancellationToken,
-    serving: Vec<JoinHandle<Result<(), String>>>,
+    shutdown: CancellationToken,
+    serving: JoinHandle<Result<(), ports::Error>>,
     telemetry: telemetry::Telemetry,
     /// Last, because fields are dropped in order: the embedded database is closed before another may open it.
     _lock: Option<app::DataLock>,
@@ -100,43 +97,47 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     install_crypto();
     let telemetry = telemetry::init(&config.telemetry)?;
     // Listen first: of two servers on one address the second must not touch the database.
-    let listener = bind(config.listen.main).await?;
-    let metrics_listener = match config.listen.metrics {
-        Some(address) => Some(bind(address).await?),
-        None => None,
-    };
+    let ports = Ports::bind(config.listen.main, config.listen.metrics).await?;
+    let told = |error: io::Error| Error::Serving(error.to_string());
+    let (address, metrics_address) = (ports.main_address().map_err(told)?, ports.metrics_address().map_err(told)?);
+    let exporter = telemetry::metrics::install().map_err(|error| Error::Metrics(error.to_string()))?;
     #[cfg(feature = "sandbox")]
     let (endpoint, sandbox) = endpoint(&config).await?;
     #[cfg(not(feature = "sandbox"))]
     let endpoint = endpoint(&config).await?;
-    let (app, lock) = app::open(&config, endpoint).await?;
-    app.keep_house();
-    let streams = CancellationToken::new();
-    let listeners = CancellationToken::new();
     let authenticator = auth::Authenticator::new(
         &jwt_secret(&config)?,
         config.credentials.anon_key.as_ref(),
         config.credentials.service_role_key.as_ref(),
     );
+    let (app, lock) = app::open(&config, endpoint).await?;
+    app.keep_house();
+    let (shutdown, draining, streams) = <(CancellationToken, CancellationToken, CancellationToken)>::default();
     let (routes, health) = edge(&app, &config, authenticator, streams.clone()).build().await;
-    let address = local_address(&listener)?;
-    let metrics_address = metrics_listener.as_ref().map(local_address).transpose()?;
-    let mut serving = vec![tokio::spawn(serve(listener, http::main(app.clone(), routes), listeners.clone()))];
-    if let Some(listener) = metrics_listener {
-        let exporter = telemetry.exporter();
-        let router = http::metrics(app.clone(), exporter.clone());
-        serving.push(tokio::spawn(serve(listener, router, listeners.clone())));
-        serving.push(tokio::spawn(fold(exporter, listeners.clone())));
-    }
-    health.tell(grpc::Serving::Yes).await;
+    let asked = app.clone();
+    let readiness = http::Readiness::new(
+        move || {
+            let app = asked.clone();
+            async move { app.ready().await }
+        },
+        draining.clone(),
+    );
+    let served = Served {
+        grpc: routes,
+        health,
+        web: http::probes(readiness.clone()),
+        metrics: metrics_address.map(|_| (http::metrics(exporter.clone(), readiness), exporter)),
+        draining,
+        stop_streams: streams,
+    };
+    let closing = Closing { delay: config.limits.shutdown_delay, grace: config.limits.shutdown_grace };
+    let serving = tokio::spawn(ports.serve(served, shutdown.clone(), closing));
     Ok(Server {
         app,
         config,
         address,
         metrics_address,
-        health,
-        streams,
-        listeners,
+        shutdown,
         serving,
         telemetry,
         _lock: lock,
@@ -191,40 +192,38 @@ impl Server {
     /// Serves until a signal asks to stop, then stops in order. A second signal ends it at once.
     ///
     /// # Errors
-    /// [`Error::Serving`] when a listener fails.
+    /// [`Error::Ports`] when the main port fails.
     pub async fn run(mut self, signals: &mut Signals) -> Result<(), Error> {
         let failed = tokio::select! {
             name = signals.next() => {
                 tracing::info!(signal = name, "Stopping");
                 None
             }
-            failed = first_end(&mut self.serving) => Some(failed),
+            ended = &mut self.serving => Some(ended),
         };
-        tokio::select! {
-            () = self.stop() => {}
-            name = signals.next() => tracing::warn!(signal = name, "Ended before the stop was complete"),
-        }
         match failed {
-            Some(what) => Err(Error::Serving(what)),
-            None => Ok(()),
+            Some(Ok(Ok(()))) => Err(Error::Serving("the main port ended by itself".to_owned())),
+            Some(Ok(Err(error))) => Err(error.into()),
+            Some(Err(died)) => Err(Error::Serving(died.to_string())),
+            None => {
+                tokio::select! {
+                    () = self.stop() => {}
+                    name = signals.next() => tracing::warn!(signal = name, "Ended before the stop was complete"),
+                }
+                Ok(())
+            }
         }
     }
 
-    /// Not ready, then a moment for load balancers, then no more streams, then the calls under way, then the tasks.
+    /// The calls under way end first, then what they left running, then what all of it stands on.
     pub async fn stop(self) {
-        let limits = &self.config.limits;
-        self.health.tell(grpc::Serving::No).await;
-        tokio::time::sleep(limits.shutdown_delay).await;
-        self.streams.cancel();
-        self.listeners.cancel();
-        let deadline = tokio::time::Instant::now() + limits.shutdown_grace;
-        for mut task in self.serving {
-            if !task.is_finished() && tokio::time::timeout_at(deadline, &mut task).await.is_err() {
-                tracing::warn!("Gave up on calls that did not end in time");
-                task.abort();
-            }
+        self.shutdown.cancel();
+        match self.serving.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("The main port failed at its end: {}", chain(&error)),
+            Err(died) => tracing::warn!("The main port failed at its end: {died}"),
         }
-        self.app.stop(deadline.saturating_duration_since(tokio::time::Instant::now()).max(Duration::from_secs(1))).await;
+        self.app.stop(TASKS_GRACE).await;
         #[cfg(feature = "sandbox")]
         if let Some(sandbox) = self.sandbox {
             sandbox.stop().await;
@@ -297,48 +296,6 @@ async fn endpoint(config: &Config) -> Result<crate::telegram::endpoint::Endpoint
     app::endpoint(&config.telegram.endpoint)
         .await?
         .ok_or_else(|| Error::Endpoint { what: "this build has no sandbox".to_owned() })
-}
-
-async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
-}
-
-fn local_address(listener: &TcpListener) -> Result<SocketAddr, Error> {
-    listener.local_addr().map_err(|error| Error::Serving(error.to_string()))
-}
-
-async fn serve(listener: TcpListener, routes: tonic::service::Routes, stop: CancellationToken) -> Result<(), String> {
-    tonic::transport::Server::builder()
-        .accept_http1(true)
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
-        .http2_keepalive_timeout(Some(KEEPALIVE_LIMIT))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            tokio_stream::wrappers::TcpListenerStream::new(listener),
-            stop.cancelled_owned(),
-        )
-        .await
-        .map_err(|error| chain(&error))
-}
-
-async fn fold(exporter: telemetry::metrics::Exporter, stop: CancellationToken) -> Result<(), String> {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(FOLD_EVERY) => exporter.fold(),
-            () = stop.cancelled() => return Ok(()),
-        }
-    }
-}
-
-/// What the first of the tasks to end has to say; none of them should.
-async fn first_end(tasks: &mut [JoinHandle<Result<(), String>>]) -> String {
-    let (ended, _, _) = futures::future::select_all(tasks.iter_mut()).await;
-    match ended {
-        Ok(Ok(())) => "a listener ended by itself".to_owned(),
-        Ok(Err(what)) => what,
-        Err(died) => died.to_string(),
-    }
 }
 
 /// An error and its causes on one line.

@@ -44,12 +44,14 @@ impl CustomEndpoint {
     /// # Errors
     /// The rule the file breaks.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: File = toml::from_str(text).map_err(|error| format!("must hold home_dc, [[dc]] and rsa_keys: {}", error.message()))?;
+        let file: File = toml::from_str(text)
+            .map_err(|error| format!("must hold home_dc, [[dc]] and rsa_keys: {}", error.message()))?;
         let mut addresses = BTreeMap::new();
         for dc in file.dc {
-            let port = dc.address.rsplit_once(':').and_then(|(host, port)| {
-                (!host.is_empty()).then(|| port.parse::<u16>().ok())?
-            });
+            let port = dc
+                .address
+                .rsplit_once(':')
+                .and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
             if port.is_none_or(|port| port == 0) {
                 return Err(format!("must give dc {} an address of the form host:port", dc.id));
             }

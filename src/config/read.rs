@@ -37,11 +37,7 @@ impl Reader {
     }
 
     /// The value given for a setting, or its default.
-    pub(crate) fn value<T>(
-        &mut self,
-        name: &'static str,
-        parse: impl Fn(&str) -> Result<T, Rule>,
-    ) -> T {
+    pub(crate) fn value<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, Rule>) -> T {
         let setting = known(name);
         let given = self.gathered.get(setting).cloned();
         // After a mistake the default only fills the place: the start stops anyway.
@@ -173,9 +169,7 @@ pub(crate) fn socket(text: &str) -> Result<SocketAddr, Rule> {
 pub(crate) fn http_url(text: &str) -> Result<String, Rule> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match rest {
-        Some(host) if !host.is_empty() && !host.starts_with('/') => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
+        Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(text.trim_end_matches('/').to_owned()),
         Some(_) | None => Err("must start with http:// or https:// and name a host".to_owned()),
     }
 }

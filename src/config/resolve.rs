@@ -91,7 +91,9 @@ fn tickets(reader: &mut Reader) -> Tickets {
     ];
     let redis_url = reader.optional("redis-url", |text| match text.split_once("://") {
         Some((scheme, rest)) if SCHEMES.contains(&scheme) && !rest.is_empty() => read::secret(text),
-        Some(_) | None => Err("must start with redis://, rediss:// or a form of them, and name a host".to_owned()),
+        Some(_) | None => {
+            Err("must start with redis://, rediss:// or a form of them, and name a host".to_owned())
+        }
     });
     Tickets {
         redis_url,
@@ -144,7 +146,9 @@ fn api_keys(reader: &mut Reader) -> BTreeMap<String, ApiKey> {
             (Some(half), None) | (None, Some(half)) => reader.mistakes.push(Mistake {
                 key: half.key.clone(),
                 value: None,
-                rule: format!("must come with its other half: TELEGRAM_API_ID_{alias} and TELEGRAM_API_HASH_{alias}"),
+                rule: format!(
+                    "must come with its other half: TELEGRAM_API_ID_{alias} and TELEGRAM_API_HASH_{alias}"
+                ),
             }),
             (None, None) => {}
         }
@@ -242,7 +246,11 @@ fn telemetry(reader: &mut Reader) -> Telemetry {
     Telemetry {
         log: reader.value("log", |text| {
             let known = text.parse::<tracing_subscriber::EnvFilter>().is_ok();
-            if known { read::text(text) } else { Err("must be a filter such as info or usm=debug,info".to_owned()) }
+            if known {
+                read::text(text)
+            } else {
+                Err("must be a filter such as info or usm=debug,info".to_owned())
+            }
         }),
         log_format: reader.value("log-format", |text| match text {
             "text" => Ok(LogFormat::Text),

@@ -131,8 +131,7 @@ impl Gathered {
                 continue;
             };
             if alias != "MASTER" && !text.is_empty() {
-                let given =
-                    Given { text: text.clone(), origin: Origin::Environment, key: name.clone() };
+                let given = Given { text: text.clone(), origin: Origin::Environment, key: name.clone() };
                 self.api_keys.insert((alias.to_owned(), part), given);
             }
         }
@@ -163,8 +162,8 @@ impl Gathered {
             self.mistakes.push(unknown(format!("--{name}"), "no such setting"));
         }
         for name in env.keys().filter(|name| name.starts_with("USM_")) {
-            let known = SETTINGS.iter().any(|setting| setting.env == name)
-                || CLIENT_ENV.contains(&name.as_str());
+            let known =
+                SETTINGS.iter().any(|setting| setting.env == name) || CLIENT_ENV.contains(&name.as_str());
             if !known {
                 self.mistakes.push(unknown(name.clone(), "no such setting; unset it or mend its name"));
             }

@@ -53,7 +53,6 @@ reasons! {
     Internal = "INTERNAL",
     LeaseDraining = "LEASE_DRAINING",
     LeaseEpochStale = "LEASE_EPOCH_STALE",
-    LeaseNotFound = "LEASE_NOT_FOUND",
     LeaseNotHeld = "LEASE_NOT_HELD",
     LoginBudgetExhausted = "LOGIN_BUDGET_EXHAUSTED",
     LoginCancelled = "LOGIN_CANCELLED",
