@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use self::{output::Format, settings::Flags};
+use self::output::Format;
 
 /// Owns Telegram user sessions and lends each to one worker at a time.
 #[derive(Debug, Parser)]
