@@ -117,12 +117,14 @@ pub(super) fn text(text: &str) -> Result<Shape, Error> {
     if text.starts_with('1') { Ok(Shape::TelethonString) } else { Err(foreign_string(text)) }
 }
 
-/// Whether a text is made of what session strings are made of.
+/// Whether a text is made of what session strings are made of, as far as it is looked at.
 fn is_string_like(text: &str) -> bool {
-    text.len() >= STRING_LENGTH_MIN
-        && text.split_ascii_whitespace().all(|word| word.len() >= STRING_LENGTH_MIN)
-        && text.bytes().filter(|b| !b.is_ascii_alphanumeric()).count() * 4 <= text.len()
-        && text.bytes().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
+    let sample = &text.as_bytes()[..text.len().min(STRING_LENGTH_MAX)];
+    let odd = sample.iter().filter(|byte| !byte.is_ascii_alphanumeric()).count();
+    sample.len() >= STRING_LENGTH_MIN
+        && odd * 4 <= sample.len()
+        && sample.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
+        && sample.split(u8::is_ascii_whitespace).all(|word| word.len() >= STRING_LENGTH_MIN)
 }
 
 /// A string of another library than Telethon.
