@@ -244,7 +244,9 @@ fn formats_that_are_not_written_are_refused() {
     for format in Format::ALL.iter().copied().filter(|format| !WRITTEN.contains(format)) {
         let result = block_on(formats::write(&full_material(), format, &addresses()));
         assert_eq!(result.unwrap_err(), Error::Unsupported(format));
+        assert_eq!(formats::writable(format), Err(Error::Unsupported(format)));
     }
+    assert!(WRITTEN.into_iter().all(|format| formats::writable(format).is_ok()));
 }
 
 #[test]
