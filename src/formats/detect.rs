@@ -48,7 +48,8 @@ pub(super) fn content<'a>(bytes: &'a [u8], notes: &mut Vec<Note>) -> Result<Cont
         return Err(Error::Unsupported(Format::Tdata));
     }
     let utf16_mark = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
-    let utf16_letters = bytes.len() >= 2 && bytes.len().is_multiple_of(2) && (bytes[0] == 0) != (bytes[1] == 0);
+    let utf16_letters =
+        bytes.len() >= 2 && bytes.len().is_multiple_of(2) && (bytes[0] == 0) != (bytes[1] == 0);
     if utf16_mark || (utf16_letters && bytes.is_ascii()) {
         return Err(Error::NotUtf8);
     }
