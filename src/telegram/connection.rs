@@ -95,7 +95,9 @@ impl Connection {
         let answer = unless_panicked(doing, self.sender.invoke(request));
         within(deadline, doing, answer).await??.map_err(|error| {
             let code = self.notices.transport_code();
-            if is_cut_short(&error) && code != 0 {
+            if self.notices.clock_is_wrong() {
+                Error::unavailable(doing, "the clock of this machine is ahead of telegram's")
+            } else if is_cut_short(&error) && code != 0 {
                 of_transport_code(code, doing)
             } else {
                 Error::of_invocation(error, doing)

@@ -1,9 +1,9 @@
-//! Hears what grammers' sender lets slip by: a push that arrives while a call is under way, and the number
-//! of a transport error that came in a frame.
+//! Hears what grammers' sender lets slip by: a push that arrives while a call is under way, the number of a
+//! transport error that came in a frame, and a server that keeps complaining of our clock.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicI32, Ordering},
+    atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering},
 };
 
 use grammers_crypto::DequeBuffer;
@@ -13,11 +13,17 @@ use grammers_mtproto::{
 };
 use grammers_tl_types::{Deserializable as _, enums};
 
+/// Message ids too low or too high for the server. One correction of the clock settles that, unless our clock
+/// is far ahead: ids must not go back, and grammers would send the same message for ever.
+const CLOCK_CODES: [i32; 2] = [16, 17];
+const CLOCK_COMPLAINTS_MAX: u32 = 8;
+
 /// What was heard on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     login_token: AtomicBool,
     transport_code: AtomicI32,
+    clock_complaints: AtomicU32,
 }
 
 impl Notices {
@@ -29,6 +35,11 @@ impl Notices {
     /// The last transport error, such as -404; 0 if none came.
     pub(super) fn transport_code(&self) -> i32 {
         self.transport_code.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection was given up because the server does not accept our clock.
+    pub(super) fn clock_is_wrong(&self) -> bool {
+        self.clock_complaints.load(Ordering::Relaxed) > CLOCK_COMPLAINTS_MAX
     }
 }
 
@@ -65,8 +76,18 @@ impl Mtp for Observed {
         if accepted {
             self.notices.login_token.store(true, Ordering::Relaxed);
         }
+        let complaints = messages.iter().filter(|message| complains_of_clock(message)).count();
+        let complaints = u32::try_from(complaints).unwrap_or(u32::MAX);
+        self.notices.clock_complaints.fetch_add(complaints, Ordering::Relaxed);
+        if self.notices.clock_is_wrong() {
+            return Err(DeserializeError::BadMessageId { got: 0 });
+        }
         Ok(messages)
     }
+}
+
+fn complains_of_clock(message: &Deserialization) -> bool {
+    matches!(message, Deserialization::BadMessage(bad) if CLOCK_CODES.contains(&bad.code))
 }
 
 fn tells_of_login_token(body: &[u8]) -> bool {
