@@ -1,5 +1,5 @@
 //! Hears what grammers' sender lets slip by: a push that arrives while a call is under way, the number of a
-//! transport error that came in a frame, and a server that keeps complaining of our clock.
+//! transport error that came in a frame, and that nothing that is sent gets anywhere.
 
 use std::sync::{
     Arc,
@@ -13,17 +13,17 @@ use grammers_mtproto::{
 };
 use grammers_tl_types::{Deserializable as _, enums};
 
-/// Message ids too low or too high for the server. One correction of the clock settles that, unless our clock
-/// is far ahead: ids must not go back, and grammers would send the same message for ever.
-const CLOCK_CODES: [i32; 2] = [16, 17];
-const CLOCK_COMPLAINTS_MAX: u32 = 8;
+/// Packets sent in a row without an answer to any call, before the connection is given up. A call takes one or
+/// two, setting up a few more. A server whose clock is far behind ours refuses all of them, and as message ids
+/// must not go back, grammers would send the same for ever, as fast as it can.
+const FRUITLESS_MAX: u32 = 32;
 
 /// What was heard on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     login_token: AtomicBool,
     transport_code: AtomicI32,
-    clock_complaints: AtomicU32,
+    fruitless: AtomicU32,
 }
 
 impl Notices {
@@ -37,9 +37,9 @@ impl Notices {
         self.transport_code.load(Ordering::Relaxed)
     }
 
-    /// Whether the connection was given up because the server does not accept our clock.
-    pub(super) fn clock_is_wrong(&self) -> bool {
-        self.clock_complaints.load(Ordering::Relaxed) > CLOCK_COMPLAINTS_MAX
+    /// Whether the connection was given up because the server accepts nothing.
+    pub(super) fn is_fruitless(&self) -> bool {
+        self.fruitless.load(Ordering::Relaxed) > FRUITLESS_MAX
     }
 }
 
@@ -62,7 +62,11 @@ impl Mtp for Observed {
     }
 
     fn finalize(&mut self, buffer: &mut DequeBuffer<u8>) -> Option<MsgId> {
-        self.inner.finalize(buffer)
+        let sent = self.inner.finalize(buffer);
+        if sent.is_some() {
+            self.notices.fruitless.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
     }
 
     fn deserialize(&mut self, payload: &mut [u8]) -> Result<Vec<Deserialization>, DeserializeError> {
@@ -76,18 +80,23 @@ impl Mtp for Observed {
         if accepted {
             self.notices.login_token.store(true, Ordering::Relaxed);
         }
-        let complaints = messages.iter().filter(|message| complains_of_clock(message)).count();
-        let complaints = u32::try_from(complaints).unwrap_or(u32::MAX);
-        self.notices.clock_complaints.fetch_add(complaints, Ordering::Relaxed);
-        if self.notices.clock_is_wrong() {
+        if messages.iter().any(is_fruit) {
+            self.notices.fruitless.store(0, Ordering::Relaxed);
+        } else if self.notices.is_fruitless() {
             return Err(DeserializeError::BadMessageId { got: 0 });
         }
         Ok(messages)
     }
 }
 
-fn complains_of_clock(message: &Deserialization) -> bool {
-    matches!(message, Deserialization::BadMessage(bad) if CLOCK_CODES.contains(&bad.code))
+fn is_fruit(message: &Deserialization) -> bool {
+    match message {
+        Deserialization::RpcResult(_)
+        | Deserialization::RpcError(_)
+        | Deserialization::OwnUpdate { .. }
+        | Deserialization::Update(_) => true,
+        Deserialization::BadMessage(_) | Deserialization::Failure(_) => false,
+    }
 }
 
 fn tells_of_login_token(body: &[u8]) -> bool {
