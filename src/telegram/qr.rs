@@ -39,6 +39,10 @@ use crate::{
 /// How long after its expiry a shown token may still be accepted: clocks and messages on their way.
 const ACCEPT_MARGIN: Duration = Duration::from_secs(3);
 
+/// For how long after a resumption a token may be accepted that the login showed before, elsewhere: what
+/// Telegram's tokens live.
+const SHOWN_ELSEWHERE: Duration = Duration::from_secs(30);
+
 /// What happened to a login.
 #[derive(Debug)]
 pub enum Step {
@@ -144,9 +148,11 @@ impl QrLogin {
         checkpoint: Option<Checkpoint>,
         deadline: Instant,
     ) -> Result<Self, Error> {
-        let (dc, keys) = match checkpoint {
-            Some(Checkpoint { dc, keys }) => (dc, keys),
-            None => (telegram.endpoint.home_dc, BTreeMap::new()),
+        let (dc, keys, shown_until) = match checkpoint {
+            Some(Checkpoint { dc, keys }) => {
+                (dc, keys, Some(Instant::now() + SHOWN_ELSEWHERE + ACCEPT_MARGIN))
+            }
+            None => (telegram.endpoint.home_dc, BTreeMap::new(), None),
         };
         let keys = keys.into_iter().map(|(dc, auth_key)| (dc, NewKey { auth_key, salt: 0 })).collect();
         let mut login = Self {
@@ -160,7 +166,7 @@ impl QrLogin {
             phase: Phase::Export,
             pace: Pace::default(),
             in_doubt: false,
-            shown_until: None,
+            shown_until,
             migrations: 0,
             began: Instant::now(),
         };

@@ -54,7 +54,7 @@ async fn authorized(login: &mut QrLogin) -> Authorized {
     }
 }
 
-/// Shows codes to `user`'s phone until one is accepted in time, as a person would, and returns what follows.
+/// Shows a code to `user`'s phone and returns what follows.
 async fn scanned(sandbox: &TelegramSandbox, login: &mut QrLogin, user: i64) -> Step {
     let url = token(login).await;
     sandbox.scan(&url, user).await.expect("the code is valid");
@@ -423,6 +423,21 @@ mod ending_a_login {
     }
 
     #[tokio::test]
+    async fn another_process_can_end_a_login_that_was_accepted_meanwhile() {
+        let sandbox = sandbox_with(ann()).await;
+        let mut login = start(&sandbox).await;
+        let url = token(&mut login).await;
+        let checkpoint = login.checkpoint();
+        login.close().await;
+        sandbox.scan(&url, ANN).await.unwrap();
+        let telegram = sandbox.telegram();
+        let login = telegram.resume_qr(checkpoint, api_key(), Device::default(), None, soon()).await.unwrap();
+        assert!(login.acceptable_for() > Duration::from_secs(20), "a code may still be on a screen");
+        assert!(matches!(login.abandon(soon()).await.unwrap(), Abandoned::LoggedOut(_)));
+        assert!(sandbox.authorizations().await.is_empty());
+    }
+
+    #[tokio::test]
     async fn nothing_is_left_of_a_login_nobody_accepted() {
         let sandbox = sandbox_with(User { password: Some("horse"), ..ann() }).await;
         sandbox.configure(json!({"qr_ttl": 1})).await;
@@ -580,7 +595,8 @@ mod unreachable {
 
     fn at(address: SocketAddr, sandbox: &TelegramSandbox) -> Telegram {
         let key = [sandbox.public_key_pem()];
-        Telegram::new(Endpoint::sandbox(2, [(2, address)].into(), &key).unwrap())
+        let endpoint = Endpoint::sandbox(2, [(2, address)].into(), &key);
+        Telegram::new(endpoint.expect("a sound description"))
     }
 
     #[tokio::test]
