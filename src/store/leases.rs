@@ -17,7 +17,7 @@ use crate::{
         caller::Caller,
         event::{Kind, NewEvent},
         id::{Holder, LeaseId, SessionKey},
-        lease::{Lease, Release, Request},
+        lease::{Lease, Purpose, Release, Request},
         material::SealedMaterial,
         session::{Custody, Session, StaleReason, StateName},
         time::{Timestamp, millis},
@@ -33,7 +33,7 @@ use crate::{
         events, material,
         rows::{Read, key, returning},
         scope, settings,
-        tx::{Access, commit, within},
+        tx::{Access, commit, rollback, within},
     },
 };
 
@@ -111,12 +111,21 @@ impl Store {
                     let event = NewEvent::of(Kind::LeaseGranted, &caller.subject)
                         .detail("holder", request.holder.as_str())
                         .detail("epoch", read.row.lease_epoch);
-                    events::append(&tx, &request.key, vec![event], caller.now).await?;
-                    self.granted(&tx, caller, request, read).await?
+                    let granted = self.granted(&tx, caller, request, read).await?;
+                    if matches!(granted, Acquire::Granted(_)) {
+                        events::append(&tx, &request.key, told(request.purpose, event), caller.now).await?;
+                    }
+                    granted
                 }
                 None => self.not_granted(&tx, caller, request).await?,
             };
-            commit(tx, GRANTING).await?;
+            match answer {
+                // Nothing to lend: the grant is taken back, as if it never was.
+                Acquire::NotLendable(_) => rollback(tx, GRANTING).await?,
+                Acquire::Granted(_) | Acquire::Busy { .. } | Acquire::NotFound | Acquire::Disabled => {
+                    commit(tx, GRANTING).await?;
+                }
+            }
             Ok(answer)
         })
         .await
@@ -138,7 +147,11 @@ impl Store {
                 .and_where(Column::LeaseReleased.eq(false))
                 .and_where(Column::LeaseEvicted.eq(false))
                 .and_where(Expr::col(Column::LeaseExpireTime).gt(now(self.backend)))
-                .cond_where(self.lendable())
+                .cond_where(
+                    Condition::any()
+                        .add(self.lendable(Purpose::Lend))
+                        .add(Column::LeasePurpose.eq(name(Purpose::Inspect))),
+                )
                 .returning(returning(self.backend));
             let answer = match tx.query_one(&query).await.map_err(classify(RENEWING))? {
                 Some(row) => Renew::Renewed(as_lease(&Read::from_result(&row)?, lease)?),
@@ -192,7 +205,7 @@ impl Store {
                         .detail("epoch", epoch)
                         .detail("connections", closed);
                     let key = key(&read.row.tenant_id, &read.row.app_id)?;
-                    events::append(&tx, &key, vec![event], caller.now).await?;
+                    events::append(&tx, &key, told(purpose(&read), event), caller.now).await?;
                     Released::Done(Box::new(read.session(self.quiet_gap)?))
                 }
                 None => self.not_released(&tx, caller, lease, epoch).await?,
@@ -251,6 +264,7 @@ impl Store {
             .value(Column::LeaseHolder, request.holder.as_str())
             .value(Column::LeaseSubject, caller.subject.as_str())
             .value(Column::LeaseRequestId, request_id)
+            .value(Column::LeasePurpose, name(request.purpose))
             .value(Column::LeaseEpoch, Expr::col(Column::LeaseEpoch).add(1))
             .value(Column::LeaseAcquireTime, now(self.backend))
             .value(Column::LeaseExpireTime, now(self.backend).add(millis(request.ttl)))
@@ -259,10 +273,16 @@ impl Store {
             .value(Column::LeaseReleased, false)
             .value(Column::LastActivityTime, now(self.backend))
             .cond_where(scope::session(caller, &request.key))
-            .cond_where(self.lendable())
+            .cond_where(self.lendable(request.purpose))
             .cond_where(self.lease_is_over())
-            .and_where(switched_off().not())
             .returning(returning(self.backend));
+        match request.purpose {
+            Purpose::Lend => {
+                query.and_where(switched_off().not());
+            }
+            // Ending an authorization has to work while no worker may get one.
+            Purpose::Inspect => {}
+        }
         let row = tx.query_one(&query).await.map_err(classify(GRANTING))?;
         row.map(|row| Read::from_result(&row)).transpose()
     }
@@ -276,9 +296,18 @@ impl Store {
         request: &Request,
         read: Read,
     ) -> Result<Acquire, Error> {
-        let sealed = material::read(tx, caller, &request.key)
-            .await?
-            .ok_or(Error::Corrupt { what: "a usable session has no material" })?;
+        let Some(sealed) = material::read(tx, caller, &request.key).await? else {
+            return match request.purpose {
+                Purpose::Lend => Err(Error::Corrupt { what: "a usable session has no material" }),
+                Purpose::Inspect => {
+                    let mut session = read.session(self.quiet_gap)?;
+                    // The grant is about to be taken back.
+                    session.lease = None;
+                    session.lease_epoch -= 1;
+                    Ok(Acquire::NotLendable(Box::new(session)))
+                }
+            };
+        };
         if sealed.version != read.row.material_version {
             return Err(Error::Corrupt { what: "material and session differ in version" });
         }
@@ -293,7 +322,7 @@ impl Store {
         caller: &Caller,
         request: &Request,
     ) -> Result<Acquire, Error> {
-        let lendable = scope::session(caller, &request.key).add(self.lendable());
+        let lendable = scope::session(caller, &request.key).add(self.lendable(request.purpose));
         let (read, may_be_lent) = match self.read_where(tx, lendable).await? {
             Some(read) => (read, true),
             None => match self.read_session(tx, caller, &request.key).await? {
@@ -308,7 +337,7 @@ impl Store {
             return self.granted(tx, caller, request, read).await;
         }
         let free_in = read.rest(self.quiet_gap);
-        if free_in.is_none() && self.is_switched_off(tx).await? {
+        if free_in.is_none() && request.purpose == Purpose::Lend && self.is_switched_off(tx).await? {
             return Ok(Acquire::Disabled);
         }
         // Free by now, if the lease ended between the two statements: worth another try at once.
@@ -354,23 +383,49 @@ impl Store {
         Ok(Released::Done(Box::new(read.session(self.quiet_gap)?)))
     }
 
-    /// Material that works as far as is known, in our hands, of our Telegram.
-    fn lendable(&self) -> Condition {
+    /// In our hands and of our Telegram; for a worker also material that works as far as is known.
+    fn lendable(&self, purpose: Purpose) -> Condition {
+        let ours = Condition::all()
+            .add(Column::Custody.eq(Custody::Service.name()))
+            .add(Column::Environment.eq(self.environment.as_str()));
         let usable = Condition::any().add(Column::State.eq(StateName::Authorized.as_str())).add(
             Condition::all()
                 .add(Column::State.eq(StateName::Stale.as_str()))
                 .add(Column::StateReason.eq(StaleReason::ValidationOverdue.name())),
         );
-        Condition::all()
-            .add(usable)
-            .add(Column::Custody.eq(Custody::Service.name()))
-            .add(Column::Environment.eq(self.environment.as_str()))
+        match purpose {
+            Purpose::Lend => ours.add(usable),
+            Purpose::Inspect => ours,
+        }
     }
 
     async fn is_switched_off(&self, tx: &DatabaseTransaction) -> Result<bool, Error> {
         let mut query = Query::select();
         query.expr(Expr::value(1)).and_where(switched_off());
         Ok(tx.query_one(&query).await.map_err(classify(GRANTING))?.is_some())
+    }
+}
+
+/// What the column of purposes holds.
+const fn name(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Lend => "lend",
+        Purpose::Inspect => "inspect",
+    }
+}
+
+fn purpose(read: &Read) -> Purpose {
+    match read.row.lease_purpose.as_deref() {
+        Some("inspect") => Purpose::Inspect,
+        _ => Purpose::Lend,
+    }
+}
+
+/// The log tells who got a session; the service's own regular looks at it would drown that.
+fn told(purpose: Purpose, event: NewEvent) -> Vec<NewEvent> {
+    match purpose {
+        Purpose::Lend => vec![event],
+        Purpose::Inspect => Vec::new(),
     }
 }
 
@@ -408,6 +463,7 @@ fn repeats(read: &Read, caller: &Caller, request: &Request) -> bool {
         && row.lease_request_id.as_deref() == Some(&request_id.to_text())
         && row.lease_subject.as_deref() == Some(&caller.subject)
         && row.lease_holder.as_deref() == Some(request.holder.as_str())
+        && purpose(read) == request.purpose
         && row.lease_id_hash.as_deref() == Some(&hash(&request.lease_id))
 }
 
