@@ -111,7 +111,7 @@ impl Store {
                     let event = NewEvent::of(Kind::LeaseGranted, &caller.subject)
                         .detail("holder", request.holder.as_str())
                         .detail("epoch", read.row.lease_epoch);
-                    let granted = self.granted(&tx, caller, request, read).await?;
+                    let granted = self.granted(&tx, caller, request, read, fresh).await?;
                     if matches!(granted, Acquire::Granted(_)) {
                         events::append(&tx, &request.key, told(request.purpose, event), caller.now).await?;
                     }
@@ -154,7 +154,7 @@ impl Store {
                 )
                 .returning(returning(self.backend));
             let answer = match tx.query_one(&query).await.map_err(classify(RENEWING))? {
-                Some(row) => Renew::Renewed(as_lease(&Read::from_result(&row)?, lease)?),
+                Some(row) => Renew::Renewed(fresh(&Read::from_result(&row)?, lease)?),
                 None => self.not_renewed(&tx, caller, lease, epoch).await?,
             };
             commit(tx, RENEWING).await?;
@@ -295,6 +295,7 @@ impl Store {
         caller: &Caller,
         request: &Request,
         read: Read,
+        lease: fn(&Read, &LeaseId) -> Result<Lease, Error>,
     ) -> Result<Acquire, Error> {
         let Some(sealed) = material::read(tx, caller, &request.key).await? else {
             return match request.purpose {
@@ -311,7 +312,7 @@ impl Store {
         if sealed.version != read.row.material_version {
             return Err(Error::Corrupt { what: "material and session differ in version" });
         }
-        let lease = as_lease(&read, &request.lease_id)?;
+        let lease = lease(&read, &request.lease_id)?;
         let session = read.session(self.quiet_gap)?;
         Ok(Acquire::Granted(Box::new(Grant { lease, session, sealed })))
     }
@@ -334,7 +335,7 @@ impl Store {
             return Ok(Acquire::NotLendable(Box::new(read.session(self.quiet_gap)?)));
         }
         if repeats(&read, caller, request) {
-            return self.granted(tx, caller, request, read).await;
+            return self.granted(tx, caller, request, read, remaining).await;
         }
         let free_in = read.rest(self.quiet_gap);
         if free_in.is_none() && request.purpose == Purpose::Lend && self.is_switched_off(tx).await? {
@@ -472,7 +473,19 @@ fn hash(lease: &LeaseId) -> String {
     hex::encode(Sha256::digest(lease.expose_secret().as_bytes()))
 }
 
-fn as_lease(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
+/// A lease that was granted or extended just now: its whole span. The holder counts from before it asked, so
+/// it stops before the row's expiry, which counts from the statement.
+fn fresh(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
+    let ttl = read.row.lease_ttl.and_then(|millis| u64::try_from(millis).ok());
+    as_lease(read, lease_id, ttl.map(Duration::from_millis))
+}
+
+/// A lease that was granted earlier: what is left of it.
+fn remaining(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
+    as_lease(read, lease_id, read.live())
+}
+
+fn as_lease(read: &Read, lease_id: &LeaseId, ttl: Option<Duration>) -> Result<Lease, Error> {
     let corrupt = || Error::Corrupt { what: "lease" };
     let row = &read.row;
     Ok(Lease {
@@ -480,7 +493,7 @@ fn as_lease(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
         key: key(&row.tenant_id, &row.app_id)?,
         holder: Holder::parse(row.lease_holder.as_deref().unwrap_or_default()).map_err(|_| corrupt())?,
         epoch: row.lease_epoch,
-        ttl: read.live().ok_or_else(corrupt)?,
+        ttl: ttl.ok_or_else(corrupt)?,
         acquire_time: Timestamp::from_millis(row.lease_acquire_time.ok_or_else(corrupt)?),
     })
 }

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 /// How long a state may take to come true before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks until `look` finds something.
 ///
 /// # Panics
 /// When nothing was found within [`PATIENCE`], naming `what` was waited for.
-pub async fn until<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+pub(crate) async fn until<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {

@@ -24,9 +24,9 @@ use usm::{domain::secret::Secret, store::migrate};
 use super::poll;
 
 /// Owns the tables: neither superuser nor exempt from row-level security, like the owner at Supabase.
-pub const OWNER: &str = "usm_owner";
+pub(crate) const OWNER: &str = "usm_owner";
 /// What the program logs in as.
-pub const PROGRAM: &str = "usm_app";
+pub(crate) const PROGRAM: &str = "usm_app";
 
 const TEMPLATE: &str = "usm_template";
 const START_ATTEMPTS: u32 = 5;
@@ -35,8 +35,8 @@ static SHARED: OnceCell<Cluster> = OnceCell::const_new();
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// A running server.
-pub struct Cluster {
-    pub port: u16,
+pub(crate) struct Cluster {
+    pub(crate) port: u16,
     folder: PathBuf,
     /// Its input keeps the server alive.
     guard: Mutex<Option<Child>>,
@@ -44,7 +44,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// The one that tests share.
-    pub async fn shared() -> &'static Self {
+    pub(crate) async fn shared() -> &'static Self {
         SHARED
             .get_or_init(|| async {
                 let cluster = Self::start().await;
@@ -56,7 +56,7 @@ impl Cluster {
     }
 
     /// One of its own, for tests that kill it.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("usm-pg-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a temporary folder");
@@ -85,7 +85,7 @@ impl Cluster {
     }
 
     /// Starts the server in its folder again, after [`kill`](Self::kill).
-    pub async fn restart(&self) {
+    pub(crate) async fn restart(&self) {
         for _ in 0..START_ATTEMPTS {
             if self.launch().await {
                 return;
@@ -95,7 +95,7 @@ impl Cluster {
     }
 
     /// As a crash does: at once, without a word.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let pid = fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("a running server");
         let pid = pid.lines().next().expect("a process id");
         run(Command::new("kill").args(["-9", pid]));
@@ -106,19 +106,19 @@ impl Cluster {
         }
     }
 
-    pub fn url(&self, user: &str, database: &str) -> String {
+    pub(crate) fn url(&self, user: &str, database: &str) -> String {
         format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
     }
 
     /// Runs statements as the superuser.
-    pub async fn admin(&self, database: &str, sql: &str) {
+    pub(crate) async fn admin(&self, database: &str, sql: &str) {
         let mut connection = PgConnection::connect(&self.url("postgres", database)).await.expect("connects");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.expect(sql);
         connection.close().await.expect("closes");
     }
 
     /// Owner and login role, as an operator would make them.
-    pub async fn make_roles(&self) {
+    pub(crate) async fn make_roles(&self) {
         let sql = format!("create role {OWNER} login createrole; create role {PROGRAM} login noinherit;");
         self.admin("postgres", &sql).await;
     }
@@ -154,7 +154,8 @@ impl Cluster {
             .arg("-k")
             .arg(&self.folder)
             .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"])
-            .args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"])
+            // Nothing has to survive a loss of power; what was committed survives a kill of the server.
+            .args(["-c", "fsync=off", "-c", "full_page_writes=off"])
             .args(["-c", "shared_buffers=32MB", "-c", "max_connections=200", "-c", "autovacuum=off"])
             .env("LOG", self.folder.join("log"))
             .env("FOLDER", &self.folder)
@@ -192,14 +193,14 @@ impl Cluster {
 }
 
 /// A database of one test.
-pub struct Database {
-    pub cluster: &'static Cluster,
-    pub name: String,
+pub(crate) struct Database {
+    pub(crate) cluster: &'static Cluster,
+    pub(crate) name: String,
 }
 
 impl Database {
     /// Migrated, with the program's login role in place.
-    pub async fn migrated() -> Self {
+    pub(crate) async fn migrated() -> Self {
         let cluster = Cluster::shared().await;
         let database = Self::named(cluster);
         let sql = format!("create database {} template {TEMPLATE} owner {OWNER}", database.name);
@@ -208,7 +209,7 @@ impl Database {
     }
 
     /// Empty, owned by [`OWNER`].
-    pub async fn empty() -> Self {
+    pub(crate) async fn empty() -> Self {
         let cluster = Cluster::shared().await;
         let database = Self::named(cluster);
         let sql = format!("create database {} owner {OWNER}", database.name);
@@ -233,40 +234,40 @@ impl Database {
         .await;
     }
 
-    pub fn url(&self, user: &str) -> Secret {
+    pub(crate) fn url(&self, user: &str) -> Secret {
         Secret::new(self.cluster.url(user, &self.name))
     }
 
     /// What the program gets as DATABASE_URL.
-    pub fn program_url(&self) -> Secret {
+    pub(crate) fn program_url(&self) -> Secret {
         self.url(PROGRAM)
     }
 
     /// What migrations get as USM_MIGRATE_DATABASE_URL.
-    pub fn owner_url(&self) -> Secret {
+    pub(crate) fn owner_url(&self) -> Secret {
         self.url(OWNER)
     }
 
     /// A raw connection as any login role.
-    pub async fn connect(&self, user: &str) -> PgConnection {
+    pub(crate) async fn connect(&self, user: &str) -> PgConnection {
         PgConnection::connect(&self.cluster.url(user, &self.name)).await.expect("connects")
     }
 
-    pub async fn admin(&self, sql: &str) {
+    pub(crate) async fn admin(&self, sql: &str) {
         self.cluster.admin(&self.name, sql).await;
     }
 }
 
 /// PgBouncer in front of the shared cluster, in the given pool mode.
-pub struct PgBouncer {
-    pub port: u16,
+pub(crate) struct PgBouncer {
+    pub(crate) port: u16,
     child: Child,
     folder: PathBuf,
 }
 
 impl PgBouncer {
     /// `None` where the machine lacks it.
-    pub async fn start(cluster: &Cluster, pool_mode: &str) -> Option<Self> {
+    pub(crate) async fn start(cluster: &Cluster, pool_mode: &str) -> Option<Self> {
         let program =
             ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|p| Path::new(p).exists())?;
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
