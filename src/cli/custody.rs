@@ -91,9 +91,7 @@ async fn all(api: &Api, direction: Direction, tenant_id: String) -> Done {
                 Ok(_) => moved += 1,
                 Err(status) => {
                     refusals += 1;
-                    if let Failure::Failed(text) | Failure::Usage(text) = refused(&status) {
-                        output::note(format!("{name}: {text}"));
-                    }
+                    output::note(format!("{name}: {}", refused(&status).text()));
                 }
             }
         }

@@ -193,9 +193,7 @@ async fn answer_password(api: &Api, ticket: &str) -> Done {
         match submit(api, ticket, &typed).await {
             Ok(()) => return Ok(()),
             Err(status) if status.code() == tonic::Code::InvalidArgument => {
-                if let Failure::Failed(text) = refused(&status) {
-                    output::note(text);
-                }
+                output::note(refused(&status).text());
             }
             Err(status) => return Err(refused(&status)),
         }
