@@ -108,6 +108,21 @@ fn parse_text(text: &str, addresses: &Addresses) -> Result<Parsed, Error> {
     }
 }
 
+/// Whether [`write`] knows the form.
+///
+/// # Errors
+/// `Unsupported` for a form that is not written.
+pub fn writable(format: Format) -> Result<(), Error> {
+    match format {
+        Format::TelethonString | Format::TelethonSqlite | Format::Grammers | Format::Raw => Ok(()),
+        Format::PyrogramString
+        | Format::PyrogramSqlite
+        | Format::GramjsString
+        | Format::MtcuteString
+        | Format::Tdata => Err(Error::Unsupported(format)),
+    }
+}
+
 /// Writes a session in the form `format`. Key material touches memory only, never a disk.
 ///
 /// # Errors

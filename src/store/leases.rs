@@ -17,9 +17,9 @@ use crate::{
         caller::Caller,
         event::{Kind, NewEvent},
         id::{Holder, LeaseId, SessionKey},
-        lease::{Lease, Release, Request},
+        lease::{Lease, Purpose, Release, Request},
         material::SealedMaterial,
-        session::{Custody, Session, StaleReason, StateName},
+        session::{Custody, LogOut, Session, StaleReason, StateName},
         time::{Timestamp, millis},
     },
     store::{
@@ -138,7 +138,7 @@ impl Store {
                 .and_where(Column::LeaseReleased.eq(false))
                 .and_where(Column::LeaseEvicted.eq(false))
                 .and_where(Expr::col(Column::LeaseExpireTime).gt(now(self.backend)))
-                .cond_where(self.lendable())
+                .cond_where(self.lendable(Purpose::Lend))
                 .returning(returning(self.backend));
             let answer = match tx.query_one(&query).await.map_err(classify(RENEWING))? {
                 Some(row) => Renew::Renewed(as_lease(&Read::from_result(&row)?, lease)?),
@@ -259,7 +259,7 @@ impl Store {
             .value(Column::LeaseReleased, false)
             .value(Column::LastActivityTime, now(self.backend))
             .cond_where(scope::session(caller, &request.key))
-            .cond_where(self.lendable())
+            .cond_where(self.lendable(request.purpose))
             .cond_where(self.lease_is_over())
             .and_where(switched_off().not())
             .returning(returning(self.backend));
@@ -293,7 +293,7 @@ impl Store {
         caller: &Caller,
         request: &Request,
     ) -> Result<Acquire, Error> {
-        let lendable = scope::session(caller, &request.key).add(self.lendable());
+        let lendable = scope::session(caller, &request.key).add(self.lendable(request.purpose));
         let (read, may_be_lent) = match self.read_where(tx, lendable).await? {
             Some(read) => (read, true),
             None => match self.read_session(tx, caller, &request.key).await? {
@@ -354,15 +354,27 @@ impl Store {
         Ok(Released::Done(Box::new(read.session(self.quiet_gap)?)))
     }
 
-    /// Material that works as far as is known, in our hands, of our Telegram.
-    fn lendable(&self) -> Condition {
-        let usable = Condition::any().add(Column::State.eq(StateName::Authorized.as_str())).add(
-            Condition::all()
-                .add(Column::State.eq(StateName::Stale.as_str()))
-                .add(Column::StateReason.eq(StaleReason::ValidationOverdue.name())),
-        );
+    /// Material fit for the purpose, in our hands, of our Telegram.
+    fn lendable(&self, purpose: Purpose) -> Condition {
+        let state = |name: StateName| Column::State.eq(name.as_str());
+        let fit = match purpose {
+            // Works as far as is known.
+            Purpose::Lend => Condition::any().add(state(StateName::Authorized)).add(
+                Condition::all()
+                    .add(state(StateName::Stale))
+                    .add(Column::StateReason.eq(StaleReason::ValidationOverdue.name())),
+            ),
+            // Is there at all.
+            Purpose::Inspect => {
+                Condition::any().add(state(StateName::Authorized)).add(state(StateName::Stale)).add(
+                    Condition::all()
+                        .add(state(StateName::Revoked))
+                        .add(Column::LogOut.eq(LogOut::Pending.name())),
+                )
+            }
+        };
         Condition::all()
-            .add(usable)
+            .add(fit)
             .add(Column::Custody.eq(Custody::Service.name()))
             .add(Column::Environment.eq(self.environment.as_str()))
     }
@@ -393,7 +405,8 @@ fn of_caller(caller: &Caller, lease: &LeaseId) -> Condition {
         .add(Column::LeaseSubject.eq(caller.subject.as_str()))
 }
 
-fn held(caller: &Caller, lease: &LeaseId, epoch: i64) -> Condition {
+/// That lease of the caller's own, and no later one.
+pub(super) fn held(caller: &Caller, lease: &LeaseId, epoch: i64) -> Condition {
     of_caller(caller, lease).add(Column::LeaseEpoch.eq(epoch))
 }
 

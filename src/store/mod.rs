@@ -41,7 +41,12 @@ use std::time::Duration;
 use sea_orm::DatabaseConnection;
 
 use crate::domain::{secret::Secret, session::Environment};
-pub use crate::store::error::Error;
+pub use crate::store::{
+    error::Error,
+    events::EventFilter,
+    leases::{Acquire, Grant, Released, Renew},
+    sessions::{Change, Expected, LeaseFilter, LeaseRule, MaterialChange, SessionFilter, TicketRule},
+};
 
 /// Where the database is and how it is used.
 #[derive(Clone, Debug)]

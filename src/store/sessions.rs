@@ -11,10 +11,10 @@ use crate::{
     domain::{
         caller::Caller,
         event::NewEvent,
-        id::{SessionKey, TenantId, TicketHash},
+        id::{LeaseId, SessionKey, TenantId, TicketHash},
         material::SealedMaterial,
         page::{PAGE_SIZE_MAX, Page, PageRequest, token},
-        session::{Custody, Session, StateName},
+        session::{Custody, LogOut, Session, StateName},
         time::millis,
     },
     store::{
@@ -22,7 +22,7 @@ use crate::{
         clock::now,
         entity::session::{Column, Entity},
         error::classify,
-        events, material,
+        events, leases, material,
         rows::{Read, StateColumns, columns, json_map, returning},
         scope,
         tx::{Access, commit, within},
@@ -39,6 +39,7 @@ pub struct SessionFilter {
     /// All of these, exactly.
     pub labels: BTreeMap<String, String>,
     pub lease: LeaseFilter,
+    pub log_out: Option<LogOut>,
 }
 
 /// Whether a lease matters for a list.
@@ -81,12 +82,14 @@ pub enum MaterialChange {
 }
 
 /// What a lease means for the change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseRule {
     /// The change concerns nothing that a holder uses; a lease goes on.
     Ignore,
     /// Refused while a lease is live or rests; raises the epoch, so that no older holder is believed.
     NoneLive,
+    /// Only under this lease of the caller's own, which ends with the change.
+    EndMine { lease_id: LeaseId, epoch: i64 },
 }
 
 /// Which login may write the change.
@@ -208,6 +211,7 @@ impl Store {
         caller: &Caller,
         key: &SessionKey,
         revision: i64,
+        lease: &LeaseRule,
         event: NewEvent,
     ) -> Result<(), Error> {
         within(caller.deadline, REMOVING, async {
@@ -216,8 +220,13 @@ impl Store {
             query
                 .from_table(Entity)
                 .cond_where(scope::session(caller, key))
-                .and_where(Column::Revision.eq(revision))
-                .cond_where(self.lease_is_over());
+                .and_where(Column::Revision.eq(revision));
+            match lease {
+                LeaseRule::Ignore | LeaseRule::NoneLive => query.cond_where(self.lease_is_over()),
+                LeaseRule::EndMine { lease_id, epoch } => {
+                    query.cond_where(leases::held(caller, lease_id, *epoch))
+                }
+            };
             // The material goes with its session: a foreign key of the schema sees to it.
             let removed = tx.execute(&query).await.map_err(classify(REMOVING))?.rows_affected();
             if removed == 0 {
@@ -227,6 +236,35 @@ impl Store {
             commit(tx, REMOVING).await
         })
         .await
+    }
+
+    /// How many sessions are in each state; states without any are left out.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Corrupt`].
+    pub async fn count_by_state(&self, caller: &Caller) -> Result<Vec<(StateName, i64)>, Error> {
+        let mut query = Query::select();
+        query
+            .column(Column::State)
+            .expr_as(Expr::col(Column::State).count(), "sessions")
+            .from(Entity)
+            .cond_where(scope::sessions(caller))
+            .group_by_col(Column::State);
+        let rows: Vec<QueryResult> = within(caller.deadline, LISTING, async {
+            let tx = self.begin(caller, Access::Read, LISTING).await?;
+            let rows = tx.query_all(&query).await.map_err(classify(LISTING))?;
+            commit(tx, LISTING).await?;
+            Ok(rows)
+        })
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let corrupt = |_| Error::Corrupt { what: "count by state" };
+                let name: String = row.try_get("", "state").map_err(corrupt)?;
+                let state = StateName::parse(&name).ok_or(Error::Corrupt { what: "state" })?;
+                Ok((state, row.try_get("", "sessions").map_err(corrupt)?))
+            })
+            .collect()
     }
 
     pub(super) async fn read_session(
@@ -266,6 +304,9 @@ impl Store {
         }
         if let Some(custody) = filter.custody {
             all = all.add(Column::Custody.eq(custody.name()));
+        }
+        if let Some(log_out) = filter.log_out {
+            all = all.add(Column::LogOut.eq(log_out.name()));
         }
         for (name, text) in &filter.labels {
             all = all.add(self.has_label(name, text));
@@ -332,11 +373,16 @@ impl Store {
             .cond_where(scope::session(caller, &change.session.key))
             .and_where(Column::Revision.eq(revision))
             .returning(returning(self.backend));
-        match change.lease {
+        match &change.lease {
             LeaseRule::Ignore => {}
             LeaseRule::NoneLive => {
                 query.cond_where(self.lease_is_over());
                 query.value(Column::LeaseEpoch, Expr::col(Column::LeaseEpoch).add(1));
+                query.values(no_lease());
+            }
+            LeaseRule::EndMine { lease_id, epoch } => {
+                query.cond_where(leases::held(caller, lease_id, *epoch));
+                query.and_where(Expr::col(Column::LeaseExpireTime).gt(now(self.backend)));
                 query.values(no_lease());
             }
         }

@@ -21,6 +21,7 @@ pub mod qr;
 mod rsa_key;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -37,10 +38,11 @@ use crate::{
     telegram::{
         connection::within,
         endpoint::Endpoint,
-        error::Error,
         qr::{QrLogin, checkpoint::Checkpoint},
     },
 };
+
+pub use crate::telegram::error::Error;
 
 /// The longest one connection attempt or one call may take, however far the caller's deadline is.
 pub(crate) const ATTEMPT_MAX: Duration = Duration::from_secs(10);
@@ -66,6 +68,11 @@ impl Telegram {
     /// Which Telegram this is.
     pub fn environment(&self) -> &Environment {
         &self.endpoint.environment
+    }
+
+    /// Where its data centres are, for material that does not tell.
+    pub fn addresses(&self) -> &BTreeMap<i32, SocketAddr> {
+        &self.endpoint.dcs
     }
 
     /// Begins a login by QR code: makes a key at the default data centre and connects with it.

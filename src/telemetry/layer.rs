@@ -10,7 +10,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use opentelemetry::{propagation::Extractor, trace::TraceContextExt as _};
 use tonic::{Code, Status, body::Body};
 use tracing::{Instrument as _, Span, field::Empty};

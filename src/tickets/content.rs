@@ -184,7 +184,7 @@ impl StateContent {
             State::Cancelled => Self::Cancelled,
             State::Superseded => Self::Superseded,
             State::Failed(failure) => Self::Failed {
-                reason: reason_name(failure.reason).to_owned(),
+                reason: failure.reason.name().to_owned(),
                 message: failure.message.clone(),
                 retry_after_millis: failure.retry_after.map(millis),
             },
@@ -204,7 +204,7 @@ impl StateContent {
             Self::Cancelled => State::Cancelled,
             Self::Superseded => State::Superseded,
             Self::Failed { reason, message, retry_after_millis } => State::Failed(Failure {
-                reason: reason_parse(&reason)?,
+                reason: Reason::parse(&reason)?,
                 message,
                 retry_after: match retry_after_millis {
                     None => None,
@@ -214,54 +214,3 @@ impl StateContent {
         })
     }
 }
-
-macro_rules! reasons {
-    ($($reason:ident),+ $(,)?) => {
-        fn reason_name(reason: Reason) -> &'static str {
-            match reason { $(Reason::$reason => stringify!($reason)),+ }
-        }
-
-        fn reason_parse(name: &str) -> Option<Reason> {
-            [$(Reason::$reason),+].into_iter().find(|reason| reason_name(*reason) == name)
-        }
-    };
-}
-
-reasons!(
-    AccountMismatch,
-    ApiKeyUnknown,
-    ArgumentInvalid,
-    AuthKeyDuplicated,
-    CodeExpired,
-    CodeInvalid,
-    CustodyLegacy,
-    DeadlineExceeded,
-    EnvironmentMismatch,
-    FeatureDisabled,
-    FormatUnsupported,
-    Internal,
-    LeaseEpochStale,
-    LeaseNotHeld,
-    LoginWrongState,
-    MaterialInvalid,
-    MaterialTooLarge,
-    PasswordInvalid,
-    PermissionDenied,
-    RateLimited,
-    RevisionStale,
-    SessionAlreadyExists,
-    SessionLeased,
-    SessionNotFound,
-    SessionUnauthorizedByTelegram,
-    SessionWrongState,
-    StoreUnavailable,
-    TelegramFloodWait,
-    TelegramRefused,
-    TelegramUnavailable,
-    TicketExpired,
-    TicketNotFound,
-    TicketSuperseded,
-    TicketsUnavailable,
-    Unauthenticated,
-    Unimplemented,
-);

@@ -61,6 +61,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the same operation may succeed later.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::Conflict | Self::NotFound | Self::Full | Self::TooLarge | Self::Unreadable { .. } => false,
+        }
+    }
+
     fn unavailable(doing: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable { doing, source: source.into() }
     }
@@ -126,6 +134,14 @@ pub enum Tickets {
 }
 
 impl Tickets {
+    /// Whether logins under way are still there after this process starts anew.
+    pub fn survive_restart(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Redis(_) => true,
+        }
+    }
+
     /// The form's name in answers and logs.
     pub fn name(&self) -> &'static str {
         match self {

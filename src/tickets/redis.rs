@@ -274,6 +274,13 @@ fn builder(settings: &Settings) -> Result<Builder, SetupError> {
     if prefix.len() > PREFIX_LENGTH_MAX || !prefix.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(SetupError::Prefix);
     }
+    let (scheme, _) = settings.url.expose_secret().split_once("://").ok_or(SetupError::Url)?;
+    let (protocol, deployment) = scheme.split_once('-').unwrap_or((scheme, ""));
+    if !["redis", "rediss", "valkey", "valkeys"].contains(&protocol)
+        || !["", "cluster", "sentinel"].contains(&deployment)
+    {
+        return Err(SetupError::Url);
+    }
     let mut config = Config::from_url(settings.url.expose_secret()).map_err(|_| SetupError::Url)?;
     if config.server.is_clustered() && !has_hash_tag(prefix) {
         return Err(SetupError::NoHashTag);

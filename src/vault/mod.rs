@@ -21,6 +21,7 @@ use crate::domain::{
 
 mod bytes;
 mod envelope;
+mod key_file;
 mod key_ring;
 mod material;
 
@@ -66,14 +67,21 @@ impl From<Error> for Refusal {
 }
 
 /// Seals and opens with one key ring. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Vault {
     ring: Arc<KeyRing>,
     fingerprint_key: Arc<Zeroizing<[u8; 32]>>,
     lease_key: Arc<Zeroizing<[u8; 32]>>,
 }
 
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").field("ring", &self.ring).finish_non_exhaustive()
+    }
+}
+
 impl Vault {
+    /// Seals with the ring's current key, opens with all of them.
     pub fn new(ring: KeyRing) -> Self {
         let fingerprint_key = Arc::new(ring.derive(b"usm fingerprint key"));
         let lease_key = Arc::new(ring.derive(b"usm lease id key"));
