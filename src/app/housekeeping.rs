@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{App, as_service, now};
 use crate::{
+    config::Feature,
     domain::{
         caller::Caller,
         error::Error,
@@ -38,6 +39,19 @@ impl App {
         // Tickets in memory died with the process that ran them, so no pending row can still belong to one.
         let settled = if self.0.tickets.survive_restart() { SETTLING } else { Duration::ZERO };
         self.end_orphaned_logins(&caller, settled).await
+    }
+
+    /// Writes what an operator set about the feature at this start; `None` leaves what the database says.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn set_feature(&self, feature: Option<Feature>) -> Result<(), Error> {
+        let Some(feature) = feature else { return Ok(()) };
+        let value = match feature {
+            Feature::Enabled => settings::FEATURE_ON,
+            Feature::Disabled => settings::FEATURE_OFF,
+        };
+        Ok(self.0.store.set_setting(&as_service(ACTOR, ROUND_LIMIT), settings::FEATURE, value).await?)
     }
 
     /// Keeps house until the service stops.

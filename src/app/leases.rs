@@ -127,6 +127,13 @@ impl App {
         }
     }
 
+    /// Where a data centre is today, this service's endpoint knows better than a session made long ago.
+    fn readdress(&self, material: &mut Material) {
+        for (dc, key) in &mut material.keys {
+            key.address = self.0.telegram.addresses().get(dc).copied().or(key.address);
+        }
+    }
+
     async fn hand_out(
         &self,
         caller: &Caller,
@@ -135,7 +142,8 @@ impl App {
     ) -> Result<Acquired, Error> {
         let store::Grant { lease, session, sealed } = grant;
         let opened: Result<(Material, formats::Written), Error> = async {
-            let material = self.0.vault.unseal(&session.key, &session.environment, &sealed)?;
+            let mut material = self.0.vault.unseal(&session.key, &session.environment, &sealed)?;
+            self.readdress(&mut material);
             let written = formats::write(&material, format, self.0.telegram.addresses()).await?;
             Ok((material, written))
         }

@@ -67,7 +67,7 @@ struct Inner {
     store: Store,
     tickets: Tickets,
     telegram: Telegram,
-    vault: Arc<Vault>,
+    vault: Vault,
     settings: Settings,
     running: running::Running,
     /// Owns every task a use case leaves behind.
@@ -84,7 +84,7 @@ pub struct Adapters {
     pub store: Store,
     pub tickets: Tickets,
     pub telegram: Telegram,
-    pub vault: Arc<Vault>,
+    pub vault: Vault,
 }
 
 impl App {
@@ -116,6 +116,11 @@ impl App {
             tracing::warn!(tasks = self.0.tasks.len(), "Gave up waiting for tasks at shutdown");
         }
         self.0.store.close().await;
+    }
+
+    /// The Telegram this service talks to.
+    pub fn telegram(&self) -> Telegram {
+        self.0.telegram.clone()
     }
 
     fn is_enabled(&self) -> bool {

@@ -43,7 +43,7 @@ pub(super) fn told(
         return Ok(None);
     };
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return usable(SocketAddr::new(ip.to_canonical(), port)).map(Some);
+        return usable(SocketAddr::new(ip, port)).map(Some);
     }
     if is_host_name(host) {
         notes.push(Note::AddressIsHostName);
@@ -52,7 +52,7 @@ pub(super) fn told(
     Err(Error::AddressInvalid)
 }
 
-/// Refuses what no data centre can have.
+/// Refuses what no data centre can have; an IPv4 address in IPv6's clothes becomes one.
 pub(super) fn usable(address: SocketAddr) -> Result<SocketAddr, Error> {
     if address.port() == 0 {
         return Err(Error::PortInvalid);
@@ -60,7 +60,7 @@ pub(super) fn usable(address: SocketAddr) -> Result<SocketAddr, Error> {
     if address.ip().is_unspecified() || address.ip().is_multicast() {
         return Err(Error::AddressInvalid);
     }
-    Ok(address)
+    Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// Notes what an address tells about the data centre it is said to be of.

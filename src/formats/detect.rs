@@ -48,7 +48,8 @@ pub(super) fn content<'a>(bytes: &'a [u8], notes: &mut Vec<Note>) -> Result<Cont
         return Err(Error::Unsupported(Format::Tdata));
     }
     let utf16_mark = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
-    let utf16_letters = bytes.len() >= 2 && bytes.len() % 2 == 0 && (bytes[0] == 0) != (bytes[1] == 0);
+    let utf16_letters =
+        bytes.len() >= 2 && bytes.len().is_multiple_of(2) && (bytes[0] == 0) != (bytes[1] == 0);
     if utf16_mark || (utf16_letters && bytes.is_ascii()) {
         return Err(Error::NotUtf8);
     }
@@ -117,12 +118,14 @@ pub(super) fn text(text: &str) -> Result<Shape, Error> {
     if text.starts_with('1') { Ok(Shape::TelethonString) } else { Err(foreign_string(text)) }
 }
 
-/// Whether a text is made of what session strings are made of.
+/// Whether a text is made of what session strings are made of, as far as it is looked at.
 fn is_string_like(text: &str) -> bool {
-    text.len() >= STRING_LENGTH_MIN
-        && text.split_ascii_whitespace().all(|word| word.len() >= STRING_LENGTH_MIN)
-        && text.bytes().filter(|b| !b.is_ascii_alphanumeric()).count() * 4 <= text.len()
-        && text.bytes().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
+    let sample = &text.as_bytes()[..text.len().min(STRING_LENGTH_MAX)];
+    let odd = sample.iter().filter(|byte| !byte.is_ascii_alphanumeric()).count();
+    sample.len() >= STRING_LENGTH_MIN
+        && odd * 4 <= sample.len()
+        && sample.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
+        && sample.split(u8::is_ascii_whitespace).all(|word| word.len() >= STRING_LENGTH_MIN)
 }
 
 /// A string of another library than Telethon.

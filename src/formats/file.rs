@@ -19,8 +19,10 @@ use nix::{
 use zeroize::Zeroizing;
 
 use super::{
-    Addresses, Error, LegacyFingerprint, Note, Parsed, SIZE_MAX, detect::SQLITE_MAGIC, parse, parse_database,
-    sqlite::Database,
+    Addresses, Error, LegacyFingerprint, Note, Parsed, SIZE_MAX,
+    detect::SQLITE_MAGIC,
+    parse, parse_database,
+    sqlite::{Database, check_length},
 };
 use crate::domain::material::Format;
 
@@ -28,6 +30,8 @@ use crate::domain::material::Format;
 const ATTEMPTS_MAX: usize = 3;
 /// How long all file access may take, on network file systems too.
 const TIME_MAX: Duration = Duration::from_secs(30);
+/// No SQLite database is smaller.
+const PAGE_SIZE_MIN: usize = 512;
 /// SQLite's lock bytes: a writer about to write holds the first, readers share the range.
 const PENDING_BYTE: i64 = 0x4000_0000;
 const SHARED_FIRST: i64 = PENDING_BYTE + 2;
@@ -58,11 +62,11 @@ pub async fn read_file(root: &Path, path: &Path, addresses: &Addresses) -> Resul
         .await
         .map_err(|_| Error::TimeLimit)?
         .map_err(|_| Error::Internal("reading task"))??;
-    let mut parsed = if files.has_siblings() {
-        parse_copy(&files, addresses).await?
-    } else {
-        parse(&files.main, None, addresses).await?
+    let mut parsed = match &files.scratch {
+        Some(scratch) => parse_copy(scratch, addresses).await?,
+        None => parse(&files.main, None, addresses).await?,
     };
+    parsed.notes.extend(files.notes);
     if is_session_name && !files.main.starts_with(SQLITE_MAGIC) {
         match parsed.format {
             // Its oldest releases wrote JSON under this name.
@@ -73,39 +77,31 @@ pub async fn read_file(root: &Path, path: &Path, addresses: &Addresses) -> Resul
     Ok(SourceFile { parsed, fingerprint: files.fingerprint })
 }
 
-/// A database and what SQLite left beside it.
-struct Files {
-    main: Zeroizing<Vec<u8>>,
-    journal: Option<Zeroizing<Vec<u8>>>,
-    wal: Option<Zeroizing<Vec<u8>>>,
-    fingerprint: LegacyFingerprint,
+/// The fingerprint of any regular file, as the legacy system records it. Blocks; reads in pieces, at any size.
+///
+/// # Errors
+/// `NotFound`, `NotRegular`, `Unreadable`.
+pub fn fingerprint_file(path: &Path) -> Result<LegacyFingerprint, Error> {
+    let path = path.canonicalize().map_err(|error| unreadable(&error))?;
+    let (file, metadata) = open_regular(&path)?;
+    LegacyFingerprint::of_reader(file, &metadata).map_err(|error| unreadable(&error))
 }
 
-impl Files {
-    fn has_siblings(&self) -> bool {
-        self.journal.is_some() || self.wal.is_some()
-    }
+/// What is at hand once the source is no longer looked at.
+struct Files {
+    main: Zeroizing<Vec<u8>>,
+    /// With what SQLite left beside the file, if it left anything.
+    scratch: Option<Scratch>,
+    fingerprint: LegacyFingerprint,
+    notes: Vec<Note>,
 }
 
 /// Lets SQLite settle a private copy, and reads that.
-async fn parse_copy(files: &Files, addresses: &Addresses) -> Result<Parsed, Error> {
-    super::sqlite::check_length(&files.main).or_else(|error| match error {
-        // The missing pages may be in the log.
-        Error::Truncated if files.main.len() >= 512 => Ok(()),
-        error => Err(error),
-    })?;
-    let scratch = Scratch::with(files).map_err(|_| Error::Internal("scratch space"))?;
+async fn parse_copy(scratch: &Scratch, addresses: &Addresses) -> Result<Parsed, Error> {
     let mut database = Database::of_private_copy(&scratch.main()).await?;
     let parsed = parse_database(&mut database, addresses).await;
     database.close().await;
-    let mut parsed = parsed?;
-    if files.journal.is_some() {
-        parsed.notes.push(Note::WithJournal);
-    }
-    if files.wal.is_some() {
-        parsed.notes.push(Note::WithWal);
-    }
-    Ok(parsed)
+    parsed
 }
 
 fn load(root: &Path, path: &Path) -> Result<Files, Error> {
@@ -150,7 +146,35 @@ fn load_once(path: &Path) -> Result<Option<Files>, Error> {
         return Ok(None);
     }
     let fingerprint = LegacyFingerprint::of_reader(&main[..], &before).map_err(|error| unreadable(&error))?;
-    Ok(Some(Files { main, journal, wal, fingerprint }))
+    settle(main, journal.as_deref(), wal.as_deref(), fingerprint).map(Some)
+}
+
+/// Makes the private copy, if one is needed.
+fn settle(
+    main: Zeroizing<Vec<u8>>,
+    journal: Option<&Vec<u8>>,
+    wal: Option<&Vec<u8>>,
+    fingerprint: LegacyFingerprint,
+) -> Result<Files, Error> {
+    let mut notes = Vec::new();
+    if journal.is_some() {
+        notes.push(Note::WithJournal);
+    }
+    if wal.is_some() {
+        notes.push(Note::WithWal);
+    }
+    let scratch = match (journal, wal) {
+        (None, None) => None,
+        _ => {
+            check_length(&main).or_else(|error| match error {
+                // The missing pages may be in the log.
+                Error::Truncated if main.len() >= PAGE_SIZE_MIN => Ok(()),
+                error => Err(error),
+            })?;
+            Some(Scratch::with(&main, journal, wal).map_err(|_| Error::Internal("scratch space"))?)
+        }
+    };
+    Ok(Files { main, scratch, fingerprint, notes })
 }
 
 /// What a write changes.
@@ -167,8 +191,14 @@ fn state(metadata: &Metadata) -> (u64, u64, u64, i64, i64, i64, i64) {
     )
 }
 
-/// Opens a regular file of bearable size without waiting for anything.
+/// Opens a regular file of bearable size.
 fn open(path: &Path) -> Result<(File, Metadata), Error> {
+    let (file, metadata) = open_regular(path)?;
+    if metadata.len() > SIZE_MAX as u64 { Err(Error::TooLarge) } else { Ok((file, metadata)) }
+}
+
+/// Opens a regular file without waiting for anything.
+fn open_regular(path: &Path) -> Result<(File, Metadata), Error> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new()
         .read(true)
@@ -176,13 +206,7 @@ fn open(path: &Path) -> Result<(File, Metadata), Error> {
         .open(path)
         .map_err(|error| unreadable(&error))?;
     let metadata = file.metadata().map_err(|error| unreadable(&error))?;
-    if !metadata.is_file() {
-        return Err(Error::NotRegular);
-    }
-    if metadata.len() > SIZE_MAX as u64 {
-        return Err(Error::TooLarge);
-    }
-    Ok((file, metadata))
+    if metadata.is_file() { Ok((file, metadata)) } else { Err(Error::NotRegular) }
 }
 
 fn read(file: &File) -> Result<Zeroizing<Vec<u8>>, Error> {
@@ -254,13 +278,13 @@ fn unreadable(error: &io::Error) -> Error {
 struct Scratch(tempfile::TempDir);
 
 impl Scratch {
-    fn with(files: &Files) -> io::Result<Self> {
+    fn with(main: &[u8], journal: Option<&Vec<u8>>, wal: Option<&Vec<u8>>) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("usm-").permissions(Permissions::from_mode(0o700));
         let folder = builder.tempdir_in(MEMORY_FOLDER).or_else(|_| builder.tempdir())?;
         let scratch = Self(folder);
         let parts =
-            [("", Some(&files.main)), ("-journal", files.journal.as_ref()), ("-wal", files.wal.as_ref())];
+            [("", Some(main)), ("-journal", journal.map(Vec::as_slice)), ("-wal", wal.map(Vec::as_slice))];
         for (suffix, bytes) in parts {
             let Some(bytes) = bytes else { continue };
             OpenOptions::new()

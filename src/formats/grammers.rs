@@ -6,8 +6,10 @@ use std::{
 };
 
 use super::{
-    Addresses, Error, Item, Note, Parsed, Written, address, key,
-    sqlite::{Builder, Database, Value},
+    Addresses, Error, Item, Note, Parsed, Written, address,
+    builder::{Builder, Value},
+    key,
+    sqlite::Database,
 };
 use crate::domain::material::{DcKey, Format, Material, UpdateState};
 

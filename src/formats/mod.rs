@@ -6,6 +6,8 @@
 //! [`Note`]. This module knows no store, no Telegram connection and no caller.
 
 mod address;
+mod builder;
+mod cell;
 mod detect;
 mod error;
 mod file;
@@ -29,7 +31,7 @@ use self::{
 };
 pub use self::{
     error::Error,
-    file::{SourceFile, read_file},
+    file::{SourceFile, fingerprint_file, read_file},
     fingerprint::LegacyFingerprint,
     note::{Item, Note},
 };

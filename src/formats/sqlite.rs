@@ -1,4 +1,4 @@
-//! Foreign SQLite databases, opened so that nothing in them can hurt, and our own, built in memory.
+//! Foreign SQLite databases, opened so that nothing in them can hurt.
 //!
 //! A foreign database is code as much as data: views, virtual tables, computed columns, damaged pages. So only
 //! plain tables are read, by full scan, a few rows and small cells at a time, untrusted schema off, under a time
@@ -13,16 +13,19 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _,
     sqlite::{SqliteConnectOptions, SqliteConnection, SqliteOwnedBuf, SqliteRow},
 };
-use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Error, Note, detect::SQLITE_MAGIC};
+use super::{
+    Error, Note,
+    cell::{self, Cell, Encoding},
+    detect::SQLITE_MAGIC,
+};
 
 /// How long the reading of one database may take; real ones take milliseconds.
 const TIME_MAX: Duration = Duration::from_secs(5);
+/// How long closing may take beyond that.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 /// SQLite asks this often, in its own instructions, whether the time is over.
 const STEPS_BETWEEN_LOOKS: i32 = 1000;
-/// Larger cells are not fetched, only measured.
-const CELL_LENGTH_MAX: u64 = 1024;
 const HEADER_LENGTH: usize = 100;
 
 /// The tables of all libraries, known or only recognised.
@@ -40,20 +43,6 @@ const TABLES: &[&str] = &[
     "version",
 ];
 
-/// One value as stored; SQLite's column types do not bind.
-pub(super) enum Cell {
-    Null,
-    Integer(i64),
-    Real(f64),
-    Text(Zeroizing<Vec<u8>>),
-    Blob(Zeroizing<Vec<u8>>),
-    /// Too large to fetch: whether text, and the length in bytes.
-    Oversize {
-        is_text: bool,
-        length: u64,
-    },
-}
-
 struct Table {
     name: &'static str,
     /// A plain table with plain columns; anything else is not read.
@@ -64,6 +53,7 @@ struct Table {
 /// A foreign database.
 pub(super) struct Database {
     connection: SqliteConnection,
+    encoding: Encoding,
     tables: Vec<Table>,
     until: Instant,
 }
@@ -105,26 +95,51 @@ impl Database {
         Self::open(connect(SqliteConnectOptions::new().filename(path)).await?).await
     }
 
-    async fn open(mut connection: SqliteConnection) -> Result<Self, Error> {
+    async fn open(connection: SqliteConnection) -> Result<Self, Error> {
         let until = Instant::now() + TIME_MAX;
-        connection
+        let mut database = Self { connection, encoding: Encoding::Utf8, tables: Vec::new(), until };
+        match database.look_around().await {
+            Ok(()) => Ok(database),
+            Err(error) => {
+                database.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn look_around(&mut self) -> Result<(), Error> {
+        let until = self.until;
+        self.connection
             .lock_handle()
             .await
             .map_err(|error| refusal(&error))?
             .set_progress_handler(STEPS_BETWEEN_LOOKS, move || Instant::now() < until);
-        let mut database = Self { connection, tables: Vec::new(), until };
+        self.encoding = self.look_up_encoding().await?;
         for name in TABLES {
-            if let Some(table) = database.look_up(name).await? {
-                database.tables.push(table);
+            if let Some(table) = self.look_up(name).await? {
+                self.tables.push(table);
             }
         }
-        Ok(database)
+        Ok(())
     }
 
-    /// Waits until the database is closed. Dropping closes it too, a little later.
+    /// Waits until SQLite is done with the file. Dropping closes it too, a little later.
     pub(super) async fn close(self) {
-        // Nothing was written that could be lost.
-        let _ = self.connection.close().await;
+        // Nothing was written that could be lost, and a SQLite that hangs is left behind.
+        let _ = tokio::time::timeout(CLOSE_TIME_MAX, self.connection.close()).await;
+    }
+
+    /// Texts arrive as they are stored.
+    async fn look_up_encoding(&mut self) -> Result<Encoding, Error> {
+        let rows = self.fetch("select cast('a' as blob) as letter".to_owned()).await?;
+        let letter: &[u8] =
+            rows.first().ok_or(Error::Corrupt)?.try_get(0).map_err(|error| refusal(&error))?;
+        match letter {
+            b"a" => Ok(Encoding::Utf8),
+            b"a\0" => Ok(Encoding::Utf16Le),
+            b"\0a" => Ok(Encoding::Utf16Be),
+            _ => Err(Error::Corrupt),
+        }
     }
 
     async fn look_up(&mut self, name: &'static str) -> Result<Option<Table>, Error> {
@@ -148,7 +163,7 @@ impl Database {
             for row in self.fetch(sql).await? {
                 plain &= row.try_get::<i64, _>(1).is_ok_and(|hidden| hidden == 0);
                 let column: &[u8] = row.try_get(0).map_err(|error| refusal(&error))?;
-                columns.push(String::from_utf8_lossy(column).to_lowercase());
+                columns.push(String::from_utf8_lossy(&self.encoding.utf8(column)).to_lowercase());
             }
         }
         Ok(Some(Table { name, plain, columns }))
@@ -177,8 +192,6 @@ impl Database {
     }
 
     /// The first rows of a plain table, up to `rows_max`. Names and condition are constants of this program.
-    ///
-    /// Cells come out of expressions, so that a column's declared type, which may be anything, does not matter.
     pub(super) async fn rows(
         &mut self,
         table: &'static str,
@@ -187,24 +200,19 @@ impl Database {
         rows_max: usize,
     ) -> Result<Vec<Vec<Cell>>, Error> {
         self.require(table, columns)?;
-        let cells: Vec<String> = columns
-            .iter()
-            .enumerate()
-            .map(|(n, column)| {
-                format!(
-                    "typeof({column}) as t{n}, ifnull(octet_length({column}), 0) as l{n}, \
-                     case when octet_length({column}) > {CELL_LENGTH_MAX} then null \
-                     when typeof({column}) = 'text' then cast({column} as blob) else {column} end as v{n}"
-                )
-            })
-            .collect();
+        let cells: Vec<String> =
+            columns.iter().enumerate().map(|(n, column)| cell::select(n, column)).collect();
         let sql = format!(
             "select {} from {table} not indexed where {condition} limit {rows_max}",
             cells.join(", ")
         );
         let rows = self.fetch(sql).await?;
         rows.iter()
-            .map(|row| (0..columns.len()).map(|n| cell(row, n)).collect::<Result<Vec<_>, sqlx::Error>>())
+            .map(|row| {
+                (0..columns.len())
+                    .map(|n| cell::cell(row, n, self.encoding))
+                    .collect::<Result<Vec<_>, sqlx::Error>>()
+            })
             .collect::<Result<_, _>>()
             .map_err(|error| refusal(&error))
     }
@@ -228,7 +236,7 @@ impl Database {
 
     async fn fetch(&mut self, sql: String) -> Result<Vec<SqliteRow>, Error> {
         // The progress handler stops SQLite; the timer is for what it does between two steps.
-        let until = tokio::time::Instant::from_std(self.until + Duration::from_secs(1));
+        let until = tokio::time::Instant::from_std(self.until + CLOSE_TIME_MAX);
         let rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(&mut self.connection);
         tokio::time::timeout_at(until, rows)
             .await
@@ -237,72 +245,7 @@ impl Database {
     }
 }
 
-fn cell(row: &SqliteRow, n: usize) -> Result<Cell, sqlx::Error> {
-    let kind: &str = row.try_get(n * 3)?;
-    let length = u64::try_from(row.try_get::<i64, _>(n * 3 + 1)?).unwrap_or(u64::MAX);
-    let value = n * 3 + 2;
-    Ok(match kind {
-        "integer" => Cell::Integer(row.try_get(value)?),
-        "real" => Cell::Real(row.try_get(value)?),
-        "text" | "blob" if length > CELL_LENGTH_MAX => Cell::Oversize { is_text: kind == "text", length },
-        "text" | "blob" if length == 0 => Cell::Blob(Zeroizing::new(Vec::new())),
-        "text" => Cell::Text(Zeroizing::new(row.try_get::<&[u8], _>(value)?.to_vec())),
-        "blob" => Cell::Blob(Zeroizing::new(row.try_get::<&[u8], _>(value)?.to_vec())),
-        _ => Cell::Null,
-    })
-}
-
-impl Cell {
-    pub(super) fn integer(&self) -> Option<i64> {
-        match self {
-            Self::Integer(number) => Some(*number),
-            Self::Null | Self::Real(_) | Self::Text(_) | Self::Blob(_) | Self::Oversize { .. } => None,
-        }
-    }
-
-    /// A number that is whole or has a fraction, which is cut off.
-    pub(super) fn seconds(&self) -> Option<i64> {
-        match self {
-            Self::Integer(number) => Some(*number),
-            // Saturates, and so do the checks that follow.
-            Self::Real(number) if number.is_finite() => Some(number.floor() as i64),
-            Self::Null | Self::Real(_) | Self::Text(_) | Self::Blob(_) | Self::Oversize { .. } => None,
-        }
-    }
-
-    /// Whether there is nothing in it: null, an empty text or an empty blob.
-    pub(super) fn is_blank(&self) -> bool {
-        match self {
-            Self::Null => true,
-            Self::Text(bytes) | Self::Blob(bytes) => bytes.is_empty(),
-            Self::Integer(_) | Self::Real(_) | Self::Oversize { .. } => false,
-        }
-    }
-
-    pub(super) fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(bytes) => std::str::from_utf8(bytes).ok(),
-            Self::Null | Self::Integer(_) | Self::Real(_) | Self::Blob(_) | Self::Oversize { .. } => None,
-        }
-    }
-
-    /// The cell as an authorization key's bytes, not yet judged by length.
-    ///
-    /// # Errors
-    /// `NoKey` for null, `KeyType` for text and numbers, `KeyLength` for what is too large to fetch.
-    pub(super) fn key_bytes(&self) -> Result<&[u8], Error> {
-        match self {
-            Self::Null => Err(Error::NoKey),
-            Self::Blob(bytes) => Ok(bytes),
-            Self::Oversize { is_text: false, length } => Err(Error::KeyLength(*length)),
-            Self::Integer(_) | Self::Real(_) | Self::Text(_) | Self::Oversize { is_text: true, .. } => {
-                Err(Error::KeyType)
-            }
-        }
-    }
-}
-
-async fn connect(options: SqliteConnectOptions) -> Result<SqliteConnection, Error> {
+pub(super) async fn connect(options: SqliteConnectOptions) -> Result<SqliteConnection, Error> {
     options
         .disable_statement_logging()
         .busy_timeout(Duration::ZERO)
@@ -327,54 +270,5 @@ fn refusal(error: &sqlx::Error) -> Error {
         Some(10 | 13) => Error::Internal("scratch space"),
         Some(26) => Error::NotSqlite,
         Some(_) | None => Error::Corrupt,
-    }
-}
-
-/// A value of a row to be written.
-pub(super) enum Value<'a> {
-    Null,
-    Integer(i64),
-    Text(String),
-    Blob(&'a [u8]),
-}
-
-/// A database of our own, in memory until it is handed out.
-pub(super) struct Builder {
-    connection: SqliteConnection,
-}
-
-impl Builder {
-    /// # Errors
-    /// `Internal` if SQLite fails in memory.
-    pub(super) async fn start(schema: &'static str) -> Result<Self, Error> {
-        let connection = connect(SqliteConnectOptions::new().in_memory(true)).await?;
-        let mut builder = Self { connection };
-        sqlx::raw_sql(schema)
-            .execute(&mut builder.connection)
-            .await
-            .map_err(|_| Error::Internal("SQLite in memory"))?;
-        Ok(builder)
-    }
-
-    pub(super) async fn insert(&mut self, sql: &'static str, values: Vec<Value<'_>>) -> Result<(), Error> {
-        let mut query = sqlx::query(sql).persistent(false);
-        for value in values {
-            query = match value {
-                Value::Null => query.bind(None::<i64>),
-                Value::Integer(number) => query.bind(number),
-                Value::Text(text) => query.bind(text),
-                Value::Blob(bytes) => query.bind(bytes.to_vec()),
-            };
-        }
-        query.execute(&mut self.connection).await.map(|_| ()).map_err(|_| Error::Internal("SQLite in memory"))
-    }
-
-    /// The bytes of the database as a file would hold them.
-    pub(super) async fn finish(mut self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let mut buffer =
-            self.connection.serialize(None).await.map_err(|_| Error::Internal("SQLite in memory"))?;
-        let bytes = Zeroizing::new(buffer.to_vec());
-        buffer.zeroize();
-        Ok(bytes)
     }
 }

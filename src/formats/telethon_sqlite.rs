@@ -1,8 +1,11 @@
 //! Telethon's `SQLiteSession`, schema versions 1 to 8, in fresh and upgraded files alike.
 
 use super::{
-    Addresses, Error, Item, Note, Parsed, Written, address, key,
-    sqlite::{Builder, Cell, Database, Value},
+    Addresses, Error, Item, Note, Parsed, Written, address,
+    builder::{Builder, Value},
+    cell::Cell,
+    key,
+    sqlite::Database,
 };
 use crate::domain::material::{Format, Material, UpdateState};
 

@@ -45,7 +45,7 @@ pub(super) fn read(text: &str, addresses: &Addresses) -> Result<Parsed, Error> {
         }
         IPV6_LENGTH => {
             let octets: [u8; 16] = bytes[1..17].try_into().expect("sixteen bytes were sliced");
-            Ipv6Addr::from(octets).to_canonical()
+            Ipv6Addr::from(octets).into()
         }
         _ => return Err(Error::StringMalformed("it is cut or has something appended")),
     };

@@ -95,7 +95,9 @@ impl Connection {
         let answer = unless_panicked(doing, self.sender.invoke(request));
         within(deadline, doing, answer).await??.map_err(|error| {
             let code = self.notices.transport_code();
-            if is_cut_short(&error) && code != 0 {
+            if self.notices.is_fruitless() {
+                Error::unavailable(doing, "nothing sent is accepted: this machine's clock may be ahead")
+            } else if is_cut_short(&error) && code != 0 {
                 of_transport_code(code, doing)
             } else {
                 Error::of_invocation(error, doing)

@@ -260,3 +260,20 @@ async fn blocking<T: Send + 'static>(
         .await
         .unwrap_or(Err(Error::Untrusted { what: "the key exchange failed" }))
 }
+
+#[cfg(test)]
+mod tests {
+    use usm_sandbox::{Config, Sandbox};
+
+    use super::*;
+
+    /// Up to the step where it must prove to be Telegram, which no other server can.
+    #[tokio::test]
+    async fn telegrams_exchange_trusts_nobody_but_telegram() {
+        let sandbox = Sandbox::start(Config::default()).await.unwrap();
+        let keys = ServerKeys::Telegram { fingerprint: 1 };
+        let deadline = Instant::now() + std::time::Duration::from_secs(10);
+        let made = make_key(sandbox.dcs()[&2], &keys, deadline).await;
+        assert!(matches!(made, Err(Error::Untrusted { .. })));
+    }
+}

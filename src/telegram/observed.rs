@@ -1,9 +1,9 @@
-//! Hears what grammers' sender lets slip by: a push that arrives while a call is under way, and the number
-//! of a transport error that came in a frame.
+//! Hears what grammers' sender lets slip by: a push that arrives while a call is under way, the number of a
+//! transport error that came in a frame, and that nothing that is sent gets anywhere.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicI32, Ordering},
+    atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering},
 };
 
 use grammers_crypto::DequeBuffer;
@@ -13,11 +13,17 @@ use grammers_mtproto::{
 };
 use grammers_tl_types::{Deserializable as _, enums};
 
+/// Packets sent in a row without an answer to any call, before the connection is given up. A call takes one or
+/// two, setting up a few more. A server whose clock is far behind ours refuses all of them, and as message ids
+/// must not go back, grammers would send the same for ever, as fast as it can.
+const FRUITLESS_MAX: u32 = 32;
+
 /// What was heard on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     login_token: AtomicBool,
     transport_code: AtomicI32,
+    fruitless: AtomicU32,
 }
 
 impl Notices {
@@ -29,6 +35,11 @@ impl Notices {
     /// The last transport error, such as -404; 0 if none came.
     pub(super) fn transport_code(&self) -> i32 {
         self.transport_code.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection was given up because the server accepts nothing.
+    pub(super) fn is_fruitless(&self) -> bool {
+        self.fruitless.load(Ordering::Relaxed) > FRUITLESS_MAX
     }
 }
 
@@ -51,7 +62,11 @@ impl Mtp for Observed {
     }
 
     fn finalize(&mut self, buffer: &mut DequeBuffer<u8>) -> Option<MsgId> {
-        self.inner.finalize(buffer)
+        let sent = self.inner.finalize(buffer);
+        if sent.is_some() {
+            self.notices.fruitless.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
     }
 
     fn deserialize(&mut self, payload: &mut [u8]) -> Result<Vec<Deserialization>, DeserializeError> {
@@ -65,7 +80,22 @@ impl Mtp for Observed {
         if accepted {
             self.notices.login_token.store(true, Ordering::Relaxed);
         }
+        if messages.iter().any(is_fruit) {
+            self.notices.fruitless.store(0, Ordering::Relaxed);
+        } else if self.notices.is_fruitless() {
+            return Err(DeserializeError::BadMessageId { got: 0 });
+        }
         Ok(messages)
+    }
+}
+
+fn is_fruit(message: &Deserialization) -> bool {
+    match message {
+        Deserialization::RpcResult(_)
+        | Deserialization::RpcError(_)
+        | Deserialization::OwnUpdate { .. }
+        | Deserialization::Update(_) => true,
+        Deserialization::BadMessage(_) | Deserialization::Failure(_) => false,
     }
 }
 

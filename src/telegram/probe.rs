@@ -18,7 +18,7 @@ use crate::{
 /// Between two attempts of one visit: a server that has just dropped a connection is given a moment.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// Between a refusal that may be false and the second look at it.
-const SECOND_LOOK_PAUSE: Duration = Duration::from_secs(1);
+const SECOND_LOOK_PAUSE: Duration = Duration::from_secs(2);
 
 /// That an authorization lives.
 #[derive(Clone, Debug, PartialEq, Eq)]

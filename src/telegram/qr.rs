@@ -39,6 +39,10 @@ use crate::{
 /// How long after its expiry a shown token may still be accepted: clocks and messages on their way.
 const ACCEPT_MARGIN: Duration = Duration::from_secs(3);
 
+/// For how long after a resumption a token may be accepted that the login showed before, elsewhere: what
+/// Telegram's tokens live.
+const SHOWN_ELSEWHERE: Duration = Duration::from_secs(30);
+
 /// What happened to a login.
 #[derive(Debug)]
 pub enum Step {
@@ -144,9 +148,11 @@ impl QrLogin {
         checkpoint: Option<Checkpoint>,
         deadline: Instant,
     ) -> Result<Self, Error> {
-        let (dc, keys) = match checkpoint {
-            Some(Checkpoint { dc, keys }) => (dc, keys),
-            None => (telegram.endpoint.home_dc, BTreeMap::new()),
+        let (dc, keys, shown_until) = match checkpoint {
+            Some(Checkpoint { dc, keys }) => {
+                (dc, keys, Some(Instant::now() + SHOWN_ELSEWHERE + ACCEPT_MARGIN))
+            }
+            None => (telegram.endpoint.home_dc, BTreeMap::new(), None),
         };
         let keys = keys.into_iter().map(|(dc, auth_key)| (dc, NewKey { auth_key, salt: 0 })).collect();
         let mut login = Self {
@@ -160,7 +166,7 @@ impl QrLogin {
             phase: Phase::Export,
             pace: Pace::default(),
             in_doubt: false,
-            shown_until: None,
+            shown_until,
             migrations: 0,
             began: Instant::now(),
         };
@@ -195,44 +201,45 @@ impl QrLogin {
     /// If Telegram accepted the password while the future was dropped, the next call of any kind finds out.
     pub async fn password(&mut self, password: &Secret, deadline: Instant) -> Result<PasswordOutcome, Error> {
         const DOING: &str = "checking a password";
-        // The parameters may go stale between fetching and use: once more then.
-        for last in [false, true] {
-            match &self.phase {
-                Phase::Done(authorized) => return Ok(PasswordOutcome::Authorized(authorized.clone())),
-                Phase::Password { .. } => {}
-                Phase::Export | Phase::Shown { .. } | Phase::Import { .. } => {
-                    return Ok(PasswordOutcome::NotAsked);
-                }
-            }
-            if self.in_doubt && self.look(deadline).await?.is_some() {
-                continue;
-            }
-            let request = functions::account::GetPassword {};
-            let challenge = Challenge::new(self.insist(&request, DOING, deadline).await?)?;
-            let answer = challenge.answer(password.clone()).await?;
-            let request =
-                functions::auth::CheckPassword { password: enums::InputCheckPasswordSrp::Srp(answer) };
-            match self.ask_fateful(&request, DOING, deadline).await {
-                Ok(Some(authorization)) => {
-                    let authorized = self.authorized(authorization)?;
-                    self.disconnect().await;
-                    return Ok(PasswordOutcome::Authorized(authorized));
-                }
-                // The answer is lost. A password is never sent twice on a guess: look what became of it.
-                Ok(None) => match self.look(deadline).await? {
-                    Some(authorized) => return Ok(PasswordOutcome::Authorized(authorized)),
-                    None => return Err(Error::Unavailable { doing: DOING, source: None }),
-                },
-                Err(Error::PasswordInvalid) => return Ok(PasswordOutcome::Wrong),
-                Err(Error::PasswordStale) if !last => {}
-                Err(error) => return Err(error),
+        if self.in_doubt {
+            self.look(deadline).await?;
+            if self.in_doubt {
+                return Err(Error::Unavailable { doing: DOING, source: None });
             }
         }
         match &self.phase {
-            Phase::Done(authorized) => Ok(PasswordOutcome::Authorized(authorized.clone())),
-            Phase::Password { .. } | Phase::Export | Phase::Shown { .. } | Phase::Import { .. } => {
-                Err(Error::PasswordStale)
+            Phase::Done(authorized) => return Ok(PasswordOutcome::Authorized(authorized.clone())),
+            Phase::Password { .. } => {}
+            Phase::Export | Phase::Shown { .. } | Phase::Import { .. } => {
+                return Ok(PasswordOutcome::NotAsked);
             }
+        }
+        match self.try_password(password, deadline).await {
+            // The parameters went stale between fetching and use.
+            Err(Error::PasswordStale) => self.try_password(password, deadline).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn try_password(&mut self, password: &Secret, deadline: Instant) -> Result<PasswordOutcome, Error> {
+        const DOING: &str = "checking a password";
+        let request = functions::account::GetPassword {};
+        let challenge = Challenge::new(self.insist(&request, DOING, deadline).await?)?;
+        let answer = challenge.answer(password.clone()).await?;
+        let request = functions::auth::CheckPassword { password: enums::InputCheckPasswordSrp::Srp(answer) };
+        match self.ask_fateful(&request, DOING, deadline).await {
+            Ok(Some(authorization)) => {
+                let authorized = self.authorized(authorization)?;
+                self.disconnect().await;
+                Ok(PasswordOutcome::Authorized(authorized))
+            }
+            // The answer is lost. A password is not sent again on a guess: see what became of it.
+            Ok(None) => match self.look(deadline).await? {
+                Some(authorized) => Ok(PasswordOutcome::Authorized(authorized)),
+                None => Err(Error::Unavailable { doing: DOING, source: None }),
+            },
+            Err(Error::PasswordInvalid) => Ok(PasswordOutcome::Wrong),
+            Err(error) => Err(error),
         }
     }
 
@@ -252,31 +259,27 @@ impl QrLogin {
         if let Phase::Shown { refresh } = &mut self.phase {
             *refresh = shown_until;
         }
-        loop {
-            match self.next(deadline).await {
-                Ok(Step::Token { .. }) if Instant::now() >= shown_until => {
+        while Instant::now() < deadline {
+            if matches!(self.phase, Phase::Password { .. }) && !self.in_doubt {
+                self.disconnect().await;
+                return Ok(Abandoned::PasswordMissing);
+            }
+            match self.advance(deadline).await {
+                Ok(Some(Step::Token { .. })) if Instant::now() >= shown_until => {
                     self.disconnect().await;
                     return Ok(Abandoned::Unused);
                 }
-                Ok(Step::Token { .. }) => self.phase = Phase::Shown { refresh: shown_until },
-                Ok(Step::Migrated { .. }) => {}
-                Ok(Step::PasswordNeeded { .. }) => {
-                    self.disconnect().await;
-                    return Ok(Abandoned::PasswordMissing);
-                }
-                Ok(Step::Authorized(authorized)) => {
+                Ok(Some(Step::Token { .. })) => self.phase = Phase::Shown { refresh: shown_until },
+                Ok(Some(Step::Authorized(authorized))) => {
                     self.log_out(deadline).await?;
                     return Ok(Abandoned::LoggedOut(authorized.account));
                 }
-                Ok(Step::Nothing) if matches!(self.phase, Phase::Password { .. }) => {
-                    self.disconnect().await;
-                    return Ok(Abandoned::PasswordMissing);
-                }
-                Ok(Step::Nothing) => return Err(Error::TimedOut { doing: "abandoning a login" }),
+                Ok(Some(Step::Migrated { .. } | Step::PasswordNeeded { .. } | Step::Nothing) | None) => {}
                 Err(Error::FloodWait { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
+        Err(Error::TimedOut { doing: "abandoning a login" })
     }
 
     /// How long a token that was shown may still be accepted; zero if none was.
@@ -284,11 +287,17 @@ impl QrLogin {
         self.shown_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Ends the authorization this login brought, such as one of the wrong account.
+    /// Ends the authorization this login brought, such as one of the wrong account; without one, makes sure of
+    /// that.
     ///
     /// # Errors
     /// As [`Telegram::log_out`], which can be called with the material again.
     pub async fn log_out(mut self, deadline: Instant) -> Result<(), Error> {
+        if let Phase::Done(authorized) = &self.phase {
+            let material = authorized.material.clone();
+            self.disconnect().await;
+            return self.telegram.log_out(&material, deadline).await;
+        }
         let answer = self.insist(&functions::auth::LogOut {}, "logging out", deadline).await;
         self.disconnect().await;
         ended(answer)

@@ -1,3 +1,0 @@
-//! Builds the service from its settings and runs it.
-
-pub mod ports;
