@@ -191,6 +191,20 @@ impl Grammers {
         self.session.home_dc_id().expect("memory")
     }
 
+    /// As `me`, after a lost connection: calls fail until the client has noticed the loss, but never by the server.
+    pub(crate) async fn me_again(&self) -> tl::types::User {
+        let started = Instant::now();
+        loop {
+            match self.me().await {
+                Ok(user) => return user,
+                Err(InvocationError::Io(_) | InvocationError::Dropped(_)) => {}
+                Err(other) => panic!("refused after a lost connection: {other}"),
+            }
+            assert!(started.elapsed() < STEP_MAX, "the client does not come back");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Waits for an update of the wanted kind.
     pub(crate) async fn update(&mut self, wanted: impl Fn(&tl::enums::Updates) -> bool) {
         within(async {
