@@ -1,1 +1,161 @@
 //! Use cases: what callers ask for, decided by the domain and carried out by the adapters.
+//!
+//! Names no framework of the edges; takes and returns domain types.
+
+mod clock;
+pub mod custody;
+pub mod endings;
+pub mod health;
+pub mod housekeeping;
+pub mod import;
+pub mod leases;
+pub mod login_task;
+pub mod logins;
+mod running;
+pub mod sessions;
+pub mod validation;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use clock::now;
+
+use crate::{
+    domain::{
+        caller::Caller,
+        error::{Error, Reason},
+        id::{LeaseId, Ticket},
+        session::Environment,
+        time::Timestamp,
+    },
+    store::Store,
+    telegram::{ApiKey, Telegram},
+    tickets::Tickets,
+    vault::Vault,
+};
+
+/// What an operator may choose about the use cases.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub environment: Environment,
+    /// The span of a lease whose request names none.
+    pub lease_ttl: Duration,
+    /// How long a login may take, from start to end.
+    pub ticket_ttl: Duration,
+    /// The api_id/api_hash pairs by alias; never empty.
+    pub api_keys: BTreeMap<String, ApiKey>,
+    /// The alias for requests that name none.
+    pub api_key_default: String,
+    /// Logins that may run in this process at once.
+    pub logins_max: usize,
+}
+
+/// The service itself, without its edges. Clones share one service.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    tickets: Tickets,
+    telegram: Telegram,
+    vault: Vault,
+    settings: Settings,
+    running: running::Running,
+    /// Owns every task a use case leaves behind.
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// Off: legacy owns the sessions and nothing is lent. What housekeeping last read; a grant asks the database.
+    enabled: AtomicBool,
+    started: Timestamp,
+}
+
+/// What the use cases work with.
+#[derive(Debug)]
+pub struct Adapters {
+    pub store: Store,
+    pub tickets: Tickets,
+    pub telegram: Telegram,
+    pub vault: Vault,
+}
+
+impl App {
+    pub fn new(adapters: Adapters, settings: Settings) -> Self {
+        let Adapters { store, tickets, telegram, vault } = adapters;
+        let running = running::Running::new(settings.logins_max);
+        Self(Arc::new(Inner {
+            store,
+            tickets,
+            telegram,
+            vault,
+            settings,
+            running,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            enabled: AtomicBool::new(true),
+            started: now(),
+        }))
+    }
+
+    /// Stops background work and logins, and waits until their tasks are done or `grace` is over.
+    ///
+    /// # Cancel safety
+    /// Dropped midway, tasks go on ending by themselves.
+    pub async fn stop(&self, grace: Duration) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.0.tasks.len(), "Gave up waiting for tasks at shutdown");
+        }
+        self.0.store.close().await;
+    }
+
+    /// The Telegram this service talks to.
+    pub fn telegram(&self) -> Telegram {
+        self.0.telegram.clone()
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.0.enabled.load(Ordering::Relaxed)
+    }
+
+    fn api_key(&self, alias: Option<&str>) -> Result<(&str, &ApiKey), Error> {
+        let alias = alias.unwrap_or(&self.0.settings.api_key_default);
+        self.0.settings.api_keys.get_key_value(alias).map(|(alias, key)| (alias.as_str(), key)).ok_or_else(
+            || {
+                Error::new(
+                    Reason::ApiKeyUnknown,
+                    "no api_id and api_hash are configured under that alias; set TELEGRAM_API_ID_<ALIAS> and \
+                 TELEGRAM_API_HASH_<ALIAS>",
+                )
+            },
+        )
+    }
+}
+
+/// The service acting for itself, with a deadline of its own.
+fn as_service(subject: &str, limit: Duration) -> Caller {
+    Caller::as_service(subject, now(), std::time::Instant::now() + limit)
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    bytes
+}
+
+fn new_ticket() -> Ticket {
+    Ticket::from_random(random())
+}
+
+fn new_lease_id() -> LeaseId {
+    LeaseId::from_random(random())
+}

@@ -1,1 +1,264 @@
 //! Settings from flags, environment and file, checked all at once.
+//!
+//! Knows nothing of what the components do with theirs.
+
+mod database;
+mod endpoint;
+mod errors;
+mod read;
+mod resolve;
+mod setting;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use database::DatabaseUrl;
+pub use endpoint::{CustomEndpoint, Endpoint};
+pub use errors::{Errors, Mistake};
+pub use setting::{CLIENT_ENV, SETTINGS, Secrecy, Setting};
+pub use source::Origin;
+
+use crate::domain::secret::Secret;
+
+/// The alias of the api key that is used unless a request names another.
+pub const API_KEY_DEFAULT: &str = "MASTER";
+
+/// Everything the settings are read from. Tests give maps; nothing here looks at the process.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// By the names of [`SETTINGS`]. May hold `config`, the path of the TOML file.
+    pub flags: &'a BTreeMap<String, String>,
+    pub env: &'a BTreeMap<String, String>,
+    /// Reads a file that a setting names.
+    pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+}
+
+impl std::fmt::Debug for Inputs<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Inputs(..)")
+    }
+}
+
+/// The settings of one start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the embedded defaults live. Not made by reading the settings.
+    pub data_dir: PathBuf,
+    pub database: Database,
+    pub tickets: Tickets,
+    pub telegram: Telegram,
+    pub keys: Keys,
+    pub credentials: Credentials,
+    pub sessions: Sessions,
+    pub leases: Leases,
+    pub logins: Logins,
+    pub import: Import,
+    pub miniapp: MiniApp,
+    pub backup: Backup,
+    pub listen: Listen,
+    pub limits: Limits,
+    pub telemetry: Telemetry,
+    effective: Vec<Effective>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Database {
+    pub url: DatabaseUrl,
+    /// The tables' owner, who migrates.
+    pub migrate_url: Option<DatabaseUrl>,
+    pub connections_max: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Tickets {
+    /// `None` keeps tickets in the process.
+    pub redis_url: Option<Secret>,
+    pub redis_prefix: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Telegram {
+    pub endpoint: Endpoint,
+    /// By alias, in capitals. May be empty: then nobody can log in, except on the sandbox.
+    pub api_keys: BTreeMap<String, ApiKey>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    pub api_id: i32,
+    pub api_hash: Secret,
+}
+
+/// A file that somebody provides, or one that the service makes for itself with mode 0600.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Provision {
+    Given(PathBuf),
+    Made(PathBuf),
+}
+
+impl Provision {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) | Self::Made(path) => path,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Keys {
+    pub ring: Provision,
+}
+
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pub jwt_secret: JwtSecret,
+    pub supabase_url: Option<String>,
+    pub anon_key: Option<Secret>,
+    pub service_role_key: Option<Secret>,
+}
+
+/// The HS256 secret of the tokens.
+#[derive(Clone, Debug)]
+pub enum JwtSecret {
+    Given(Secret),
+    /// Made in this file at the first start; only ever together with a loopback listener.
+    Made(PathBuf),
+}
+
+/// Whether sessions are run here or by the legacy system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    Enabled,
+    Disabled,
+}
+
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    /// `None` keeps what the database says.
+    pub feature: Option<Feature>,
+    pub validation_interval: Duration,
+    pub stale_threshold: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Leases {
+    pub ttl: Duration,
+    pub heartbeat: Duration,
+    pub quiet_gap: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Logins {
+    pub ticket_ttl: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Import {
+    pub sessions_path: Option<PathBuf>,
+    pub file_mode: u32,
+    pub dir_mode: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct MiniApp {
+    pub hmac_secret: Option<Secret>,
+    pub timestamp_tolerance: Duration,
+    pub tenants_file: Option<PathBuf>,
+    pub bot_tokens_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Backup {
+    pub schedule: Schedule,
+    pub encryption_key_path: Option<PathBuf>,
+    pub retention: Duration,
+}
+
+/// Whether backups are made without being asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    On,
+    Off,
+}
+
+#[derive(Clone, Debug)]
+pub struct Listen {
+    pub main: SocketAddr,
+    pub metrics: Option<SocketAddr>,
+    pub reflection: Reflection,
+    pub cors_origins: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reflection {
+    Served,
+    Hidden,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub requests_max: usize,
+    pub message_size_max: usize,
+    pub shutdown_delay: Duration,
+    pub shutdown_grace: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    pub log: String,
+    pub log_format: LogFormat,
+    pub otlp_endpoint: Option<String>,
+    pub service_name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A setting as it holds, safe to show.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    pub setting: &'static Setting,
+    /// Redacted; empty when unset.
+    pub shown: String,
+    pub origin: Origin,
+}
+
+impl Config {
+    /// # Errors
+    /// Every mistake of the settings at once.
+    pub fn resolve(inputs: Inputs<'_>) -> Result<Self, Errors> {
+        resolve::resolve(inputs)
+    }
+
+    /// Reads the process's environment and the files it names.
+    ///
+    /// # Errors
+    /// Every mistake of the settings at once.
+    pub fn load(flags: &BTreeMap<String, String>) -> Result<Self, Errors> {
+        let env = process_env();
+        Self::resolve(Inputs { flags, env: &env, read: &|path| std::fs::read_to_string(path) })
+    }
+
+    /// Every setting with its redacted value and where it came from.
+    pub fn print(&self) -> &[Effective] {
+        &self.effective
+    }
+}
+
+/// The environment as text; what is not text becomes U+FFFD, which no setting accepts.
+fn process_env() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .collect()
+}

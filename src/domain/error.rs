@@ -2,45 +2,97 @@
 
 use std::{fmt, time::Duration};
 
-/// The stable name of a refusal; the wire knows the same names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    AccountMismatch,
-    ApiKeyUnknown,
-    ArgumentInvalid,
-    AuthKeyDuplicated,
-    CodeExpired,
-    CodeInvalid,
-    CustodyLegacy,
-    DeadlineExceeded,
-    EnvironmentMismatch,
-    FeatureDisabled,
-    FormatUnsupported,
-    Internal,
-    LeaseEpochStale,
-    LeaseNotHeld,
-    LoginWrongState,
-    MaterialInvalid,
-    MaterialTooLarge,
-    PasswordInvalid,
-    PermissionDenied,
-    RateLimited,
-    RevisionStale,
-    SessionAlreadyExists,
-    SessionLeased,
-    SessionNotFound,
-    SessionUnauthorizedByTelegram,
-    SessionWrongState,
-    StoreUnavailable,
-    TelegramFloodWait,
-    TelegramRefused,
-    TelegramUnavailable,
-    TicketExpired,
-    TicketNotFound,
-    TicketSuperseded,
-    TicketsUnavailable,
-    Unauthenticated,
-    Unimplemented,
+macro_rules! reasons {
+    ($($variant:ident = $name:literal,)+) => {
+        /// The stable name of a refusal; the wire knows the same names.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($variant,)+
+        }
+
+        impl Reason {
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name on the wire, in tickets and in metrics.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            pub fn parse(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    AccountBanned = "ACCOUNT_BANNED",
+    AccountMismatch = "ACCOUNT_MISMATCH",
+    ApiKeyRefused = "API_KEY_REFUSED",
+    ApiKeyUnknown = "API_KEY_UNKNOWN",
+    ArgumentInvalid = "ARGUMENT_INVALID",
+    AuthKeyDuplicated = "AUTH_KEY_DUPLICATED",
+    BackupDamaged = "BACKUP_DAMAGED",
+    BackupKeyUnknown = "BACKUP_KEY_UNKNOWN",
+    BackupNotFound = "BACKUP_NOT_FOUND",
+    BackupStoreUnavailable = "BACKUP_STORE_UNAVAILABLE",
+    BotTokenInvalid = "BOT_TOKEN_INVALID",
+    CodeExpired = "CODE_EXPIRED",
+    CodeInvalid = "CODE_INVALID",
+    CustodyLegacy = "SESSION_CUSTODY_LEGACY",
+    DeadlineExceeded = "DEADLINE_EXCEEDED",
+    EnvironmentMismatch = "ENVIRONMENT_MISMATCH",
+    FeatureDisabled = "FEATURE_DISABLED",
+    FingerprintMismatch = "FINGERPRINT_MISMATCH",
+    FormatUnsupported = "FORMAT_UNSUPPORTED",
+    Internal = "INTERNAL",
+    LeaseDraining = "LEASE_DRAINING",
+    LeaseEpochStale = "LEASE_EPOCH_STALE",
+    LeaseNotHeld = "LEASE_NOT_HELD",
+    LoginBudgetExhausted = "LOGIN_BUDGET_EXHAUSTED",
+    LoginCancelled = "LOGIN_CANCELLED",
+    LoginWrongState = "LOGIN_WRONG_STATE",
+    MaterialInvalid = "MATERIAL_INVALID",
+    MaterialTooLarge = "MATERIAL_TOO_LARGE",
+    MessageTooLarge = "MESSAGE_TOO_LARGE",
+    Overloaded = "OVERLOADED",
+    PageTokenInvalid = "PAGE_TOKEN_INVALID",
+    PasswordInvalid = "PASSWORD_INVALID",
+    PasswordRequired = "PASSWORD_REQUIRED",
+    PermissionDenied = "PERMISSION_DENIED",
+    PhoneNumberBanned = "PHONE_NUMBER_BANNED",
+    PhoneNumberInvalid = "PHONE_NUMBER_INVALID",
+    ProxyUnreachable = "PROXY_UNREACHABLE",
+    RateLimited = "RATE_LIMITED",
+    RequestIdReused = "REQUEST_ID_REUSED",
+    ResendUnavailable = "RESEND_UNAVAILABLE",
+    ResumeTokenInvalid = "RESUME_TOKEN_INVALID",
+    RevisionStale = "REVISION_STALE",
+    ServiceDraining = "SERVICE_DRAINING",
+    SessionAlreadyExists = "SESSION_ALREADY_EXISTS",
+    SessionLeased = "SESSION_LEASED",
+    SessionNotFound = "SESSION_NOT_FOUND",
+    SessionUnauthorizedByTelegram = "SESSION_UNAUTHORIZED_BY_TELEGRAM",
+    SessionWrongState = "SESSION_WRONG_STATE",
+    SignUpRequired = "SIGN_UP_REQUIRED",
+    StoreConflict = "STORE_CONFLICT",
+    StoreUnavailable = "STORE_UNAVAILABLE",
+    TelegramFloodWait = "TELEGRAM_FLOOD_WAIT",
+    TelegramRefused = "TELEGRAM_REFUSED",
+    TelegramUnavailable = "TELEGRAM_UNAVAILABLE",
+    TicketExpired = "TICKET_EXPIRED",
+    TicketNotFound = "TICKET_NOT_FOUND",
+    TicketSuperseded = "TICKET_SUPERSEDED",
+    TicketsUnavailable = "TICKETS_UNAVAILABLE",
+    Unauthenticated = "UNAUTHENTICATED",
+    Unimplemented = "UNIMPLEMENTED",
+    VaultUnavailable = "VAULT_UNAVAILABLE",
+    WaitQueueFull = "WAIT_QUEUE_FULL",
 }
 
 /// A refusal: the reason, a fixed text for people, what in the request was wrong, and when to try again.

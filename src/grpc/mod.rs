@@ -1,1 +1,21 @@
-//! The gRPC edge.
+//! The gRPC edge: admits calls, turns messages into the domain's types and back, and nothing else.
+//!
+//! Decides nothing about sessions; knows no database, no ticket store and no Telegram.
+
+pub mod auth;
+mod backup_service;
+mod call;
+mod convert;
+mod deadline;
+mod gate;
+mod lease_service;
+mod login_service;
+pub mod policy;
+mod qr;
+pub mod server;
+mod session_service;
+pub mod status;
+mod system_service;
+
+pub use gate::Room;
+pub use server::{Edge, Facts, Health, Reflection, Serving};

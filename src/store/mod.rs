@@ -1,1 +1,115 @@
 //! The durable truth: sessions, sealed material, leases and events, in PostgreSQL or SQLite.
+//!
+//! One [`Store`] over SeaORM serves both. Signatures speak domain types only; rows, SQL and roles stay inside.
+//! Every access goes through [`Store::begin`], which on PostgreSQL takes a role and the caller's claims for the
+//! transaction, so that row-level security decides too; on SQLite, which has none, every query filters by
+//! tenant as well. Leases are measured on the database's clock, inside the statement that decides; nothing here
+//! reads the clock of the process except to keep the caller's deadline.
+//!
+//! # Round trips on PostgreSQL
+//! Each operation is one transaction: `begin`, one statement that sets role, claims, `search_path` and
+//! timeouts, the work, `commit`.
+//!
+//! | operation | work | in all |
+//! | --- | --- | --- |
+//! | [`Store::get`] | 1 | 4 |
+//! | [`Store::acquire`] granted | 3: the grant, its material, its event | 6 |
+//! | [`Store::acquire`] refused | 2: the grant, the reason | 5 |
+//! | [`Store::renew`] | 1 | 4 |
+//! | [`Store::release`] | 2: the end, its event | 5 |
+//! | [`Store::commit`] | 1, 1 more for changed material, 1 more for all its events | 4-6 |
+//!
+//! A connection that rested for longer than a second is tried first, which costs one more.
+
+mod clock;
+mod connect;
+mod entity;
+pub mod error;
+pub mod events;
+pub mod leases;
+mod material;
+pub mod migrate;
+mod preflight;
+mod rows;
+mod scope;
+pub mod sessions;
+pub mod settings;
+mod tx;
+
+use std::time::Duration;
+
+use sea_orm::DatabaseConnection;
+
+use crate::domain::{secret::Secret, session::Environment};
+pub use crate::store::{
+    error::Error,
+    events::EventFilter,
+    leases::{Acquire, Grant, Released, Renew},
+    sessions::{Change, Expected, LeaseFilter, LeaseRule, MaterialChange, SessionFilter, TicketRule},
+};
+
+/// Where the database is and how it is used.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `postgres://…` of the plain login role, or `sqlite://path`.
+    pub url: Secret,
+    /// Connections kept at most; SQLite takes one for writing and this many for reading.
+    pub max_connections: u32,
+    /// How long a request waits for a free connection before the database counts as unavailable.
+    pub acquire_timeout: Duration,
+    /// Which Telegram the sessions belong to; the database remembers the first and refuses any other.
+    pub environment: Environment,
+    /// How long a session rests after a lease whose end nobody acknowledged.
+    pub quiet_gap: Duration,
+}
+
+impl Options {
+    /// The usual bounds around what has no sensible default.
+    pub fn new(url: Secret, environment: Environment) -> Self {
+        Self {
+            url,
+            max_connections: 10,
+            acquire_timeout: Duration::from_secs(3),
+            environment,
+            quiet_gap: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Which database serves the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Postgres,
+    Sqlite,
+}
+
+impl Backend {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Sqlite => "sqlite",
+        }
+    }
+}
+
+/// The database. Cheap to clone; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Store {
+    backend: Backend,
+    /// The same as `write` on PostgreSQL. On SQLite readers do not wait for the one writer.
+    read: DatabaseConnection,
+    write: DatabaseConnection,
+    environment: Environment,
+    quiet_gap: Duration,
+}
+
+impl Store {
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// How long a session rests after a lease whose end nobody acknowledged.
+    pub fn quiet_gap(&self) -> Duration {
+        self.quiet_gap
+    }
+}

@@ -1,1 +1,264 @@
-//! Logins under way: in Redis, or in this process.
+//! Logins under way, by their tickets: who is the active one of a session, where each stands, and who waits for
+//! it to change.
+//!
+//! Two forms with one behaviour: in this process, or in Redis for several replicas. Neither decides anything for
+//! good: the final write of a login is conditional on the ticket in the session's row, and losing all tickets
+//! loses pending logins and nothing else. This module knows nothing of Telegram or of the database.
+
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use crate::domain::{
+    error::{Error as Refusal, Reason},
+    id::{SessionKey, Ticket},
+    login::Login,
+};
+
+mod content;
+mod key;
+mod memory;
+mod redis;
+mod watch;
+
+pub use memory::Memory;
+pub use redis::{Redis, Settings, SetupError};
+pub use watch::Watch;
+
+/// The largest checkpoint, in bytes: an unauthorized key and what belongs to it.
+pub const CHECKPOINT_LENGTH_MAX: usize = 64 * 1024;
+/// The spans a ticket may be kept; others are clamped. Logins take minutes.
+const TTL_MIN: Duration = Duration::from_millis(1);
+const TTL_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// Why a ticket operation did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Redis does not answer. Whether the operation happened is unknown; each one can be repeated.
+    #[error("the ticket store is unavailable while {doing}")]
+    Unavailable {
+        doing: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The login changed since it was read, or has ended: read it again.
+    #[error("the login changed meanwhile")]
+    Conflict,
+    /// There never was such a login, or its time is over.
+    #[error("no such login")]
+    NotFound,
+    /// As many logins or watches as this process takes.
+    #[error("too many logins are under way")]
+    Full,
+    #[error("a login is too large to be kept")]
+    TooLarge,
+    /// What is stored does not open with our keys, or is not what we wrote.
+    #[error("a stored login cannot be read")]
+    Unreadable {
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+impl Error {
+    /// Whether the same operation may succeed later.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::Conflict | Self::NotFound | Self::Full | Self::TooLarge | Self::Unreadable { .. } => false,
+        }
+    }
+
+    fn unavailable(doing: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable { doing, source: source.into() }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let refusal = match &error {
+            Error::Unavailable { .. } => Self::new(
+                Reason::TicketsUnavailable,
+                "logins are unavailable for a moment; sessions and leases are not affected; try again",
+            )
+            .retry_after(Duration::from_secs(2)),
+            Error::Conflict => Self::new(Reason::RevisionStale, "the login changed meanwhile; read it again"),
+            Error::NotFound => Self::ticket_not_found(),
+            Error::Full => Self::new(Reason::RateLimited, "too many logins are under way; try again later")
+                .retry_after(Duration::from_secs(30)),
+            Error::TooLarge => Self::new(Reason::ArgumentInvalid, "the login is too large to be kept"),
+            Error::Unreadable { .. } => {
+                Self::new(Reason::Internal, "the stored login cannot be read; start a new one")
+            }
+        };
+        refusal.caused_by(error)
+    }
+}
+
+/// What became of a new login.
+#[derive(Debug)]
+pub enum Created {
+    /// It is the active one of its session now, as version 1.
+    New {
+        login: Login,
+        /// The login that was active until then and is [`Superseded`](crate::domain::login::State::Superseded) now.
+        superseded: Option<Ticket>,
+    },
+    /// The same subject asked for it before with the same request id. It may have ended since.
+    Existing(Login),
+}
+
+/// What an update does to the login's checkpoint: what another replica would need to go on with the login.
+#[derive(Clone, Copy)]
+pub enum CheckpointChange<'a> {
+    Keep,
+    Set(&'a [u8]),
+    Clear,
+}
+
+impl std::fmt::Debug for CheckpointChange<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Keep => "Keep",
+            Self::Set(_) => "Set(..)",
+            Self::Clear => "Clear",
+        })
+    }
+}
+
+/// The tickets of this service.
+#[derive(Debug)]
+pub enum Tickets {
+    Memory(Memory),
+    Redis(Redis),
+}
+
+impl Tickets {
+    /// Whether logins under way are still there after this process starts anew.
+    pub fn survive_restart(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Redis(_) => true,
+        }
+    }
+
+    /// The form's name in answers and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Memory(_) => "memory",
+            Self::Redis(_) => "redis",
+        }
+    }
+
+    /// Stores a login and makes it the active one of its session, in one step; the former active one, unless it
+    /// has ended, is superseded in the same step. All of it is forgotten after `ttl`.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the ticket is taken, [`Error::Full`], [`Error::TooLarge`], [`Error::Unavailable`].
+    ///
+    /// # Cancel safety
+    /// A dropped call may have happened or not; asking again with the same request id finds out.
+    pub async fn create(
+        &self,
+        login: &Login,
+        checkpoint: Option<&[u8]>,
+        ttl: Duration,
+    ) -> Result<Created, Error> {
+        check_length(checkpoint)?;
+        let ttl = ttl.clamp(TTL_MIN, TTL_MAX);
+        match self {
+            Self::Memory(memory) => memory.create(login, checkpoint, ttl),
+            Self::Redis(redis) => redis.create(login, checkpoint, ttl).await,
+        }
+    }
+
+    /// The login as it stands, ended or not; `None` after its time.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Unreadable`].
+    pub async fn get(&self, ticket: &Ticket) -> Result<Option<Login>, Error> {
+        match self {
+            Self::Memory(memory) => Ok(memory.get(ticket)),
+            Self::Redis(redis) => redis.get(ticket).await,
+        }
+    }
+
+    /// The newest login of a session, ended or not; `None` after its time.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Unreadable`].
+    pub async fn active(&self, key: &SessionKey) -> Result<Option<Login>, Error> {
+        match self {
+            Self::Memory(memory) => Ok(memory.active(key)),
+            Self::Redis(redis) => redis.active(key).await,
+        }
+    }
+
+    /// The checkpoint stored last.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unavailable`], [`Error::Unreadable`].
+    pub async fn checkpoint(&self, ticket: &Ticket) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        match self {
+            Self::Memory(memory) => memory.checkpoint(ticket),
+            Self::Redis(redis) => redis.checkpoint(ticket).await,
+        }
+    }
+
+    /// Writes a login that was read as `login.version`, and returns it with its new version. Its time to live
+    /// does not change. What has ended stays as it ended.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if it changed or ended since, [`Error::NotFound`], [`Error::TooLarge`],
+    /// [`Error::Unavailable`].
+    ///
+    /// # Cancel safety
+    /// A dropped call may have happened or not; reading the login tells by its version.
+    pub async fn update(&self, login: &Login, checkpoint: CheckpointChange<'_>) -> Result<Login, Error> {
+        match checkpoint {
+            CheckpointChange::Set(bytes) => check_length(Some(bytes))?,
+            CheckpointChange::Keep | CheckpointChange::Clear => {}
+        }
+        match self {
+            Self::Memory(memory) => memory.update(login, checkpoint),
+            Self::Redis(redis) => redis.update(login, checkpoint).await,
+        }
+    }
+
+    /// Wakes on changes of the login. Begin to watch first, then read it, then wait: nothing is missed.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub fn watch(&self, ticket: &Ticket) -> Result<Watch, Error> {
+        match self {
+            Self::Memory(memory) => memory.watch(ticket),
+            Self::Redis(redis) => redis.watch(ticket),
+        }
+    }
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], at the latest at `deadline`.
+    pub async fn ping(&self, deadline: Instant) -> Result<(), Error> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(redis) => redis.ping(deadline).await,
+        }
+    }
+
+    /// Closes connections and ends the tasks behind them. Calls after it fail; dropping does the same, abruptly.
+    pub async fn close(&self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Redis(redis) => redis.close().await,
+        }
+    }
+}
+
+fn check_length(checkpoint: Option<&[u8]>) -> Result<(), Error> {
+    match checkpoint {
+        Some(bytes) if bytes.len() > CHECKPOINT_LENGTH_MAX => Err(Error::TooLarge),
+        Some(_) | None => Ok(()),
+    }
+}

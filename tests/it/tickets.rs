@@ -1,1 +1,404 @@
-//! Tests of tickets.
+//! Tickets, in memory and in Redis: one suite for both.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use usm::{
+    domain::{
+        error::{Error as Refusal, Reason},
+        id::{RequestId, SessionKey, Ticket},
+        login::{Failure, Login, Method, QrToken, State},
+        secret::Secret,
+        time::Timestamp,
+    },
+    tickets::{
+        CheckpointChange, Created, Error, Memory, Redis as RedisTickets, Settings, SetupError, Tickets,
+    },
+    vault::{KeyRing, Vault},
+};
+
+use crate::support::redis::Redis;
+
+mod redis;
+
+const TTL: Duration = Duration::from_secs(60);
+const URL: &str = "tg://login?token=c2VjcmV0LXRva2VuLW9mLXRoaXMtdGVzdA";
+const HINT: &str = "name of the first dog";
+const CHECKPOINT: &[u8] = b"unauthorized key of this login";
+
+/// Both forms, with what keeps them alive.
+struct Form {
+    tickets: Arc<Tickets>,
+    redis: Option<Redis>,
+}
+
+impl Form {
+    async fn both() -> [Self; 2] {
+        let redis = Redis::start();
+        let tickets = connect(&redis, "").await;
+        let memory = Tickets::Memory(Memory::default());
+        [
+            Self { tickets: Arc::new(memory), redis: None },
+            Self { tickets: Arc::new(tickets), redis: Some(redis) },
+        ]
+    }
+
+    /// Every key in Redis ends by itself.
+    fn check_all_keys_end(&self) {
+        let Some(redis) = &self.redis else { return };
+        let keys = redis.keys();
+        assert!(!keys.is_empty());
+        for key in keys {
+            let left = redis.command(&["PTTL", &key]).number();
+            assert!(left > 0, "{key} has no time to live: {left}");
+        }
+    }
+}
+
+async fn connect(redis: &Redis, prefix: &str) -> Tickets {
+    connect_to(&redis.url(), prefix, vault()).await.unwrap()
+}
+
+async fn connect_to(url: &str, prefix: &str, vault: Vault) -> Result<Tickets, SetupError> {
+    let settings = Settings { url: Secret::new(url), prefix: prefix.to_owned() };
+    RedisTickets::connect(&settings, vault).await.map(Tickets::Redis)
+}
+
+fn vault() -> Vault {
+    let folder: PathBuf = std::env::temp_dir().join(format!("usm-tickets-{}", uuid::Uuid::new_v4()));
+    let ring = KeyRing::create(&folder.join("keys.json"), Timestamp::EPOCH).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    Vault::new(ring)
+}
+
+fn session(app: &str) -> SessionKey {
+    SessionKey::parse("tenant", app).unwrap()
+}
+
+fn ticket() -> Ticket {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).unwrap();
+    Ticket::from_random(bytes)
+}
+
+fn login(app: &str) -> Login {
+    Login {
+        ticket: ticket(),
+        key: session(app),
+        method: Method::Qr,
+        state: State::Starting,
+        create_time: Timestamp::from_millis(1_700_000_000_000),
+        expire_time: Timestamp::from_millis(1_700_000_600_000),
+        expected_user: Some(5_000_000_001),
+        api_key_alias: "MASTER".to_owned(),
+        subject: "user:one".to_owned(),
+        request_id: None,
+        migrated_to: None,
+        version: 0,
+    }
+}
+
+fn with_request(app: &str, subject: &str, id: &str) -> Login {
+    Login { subject: subject.to_owned(), request_id: RequestId::parse_optional(id).unwrap(), ..login(app) }
+}
+
+fn qr() -> State {
+    State::WaitingQrScan(QrToken { url: Secret::new(URL), expire_time: Timestamp::from_millis(7) })
+}
+
+async fn create(tickets: &Tickets, login: &Login) -> (Login, Option<Ticket>) {
+    match tickets.create(login, Some(CHECKPOINT), TTL).await.unwrap() {
+        Created::New { login, superseded } => (login, superseded),
+        Created::Existing(_) => panic!("no such request was made before"),
+    }
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let end = Instant::now() + Duration::from_secs(15);
+    while !condition().await {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_login_is_read_back_as_it_was_written() {
+    for form in Form::both().await {
+        let tickets = &form.tickets;
+        let (mut written, superseded) = create(tickets, &login("app")).await;
+        assert!(superseded.is_none());
+        assert_eq!(written.version, 1);
+        let flood = Failure {
+            reason: Reason::TelegramFloodWait,
+            message: "wait".to_owned(),
+            retry_after: Some(Duration::from_secs(9)),
+        };
+        for state in [
+            qr(),
+            State::WaitingCode,
+            State::WaitingPassword { hint: Some(HINT.to_owned()), attempts_left: 4 },
+            State::Failed(flood),
+        ] {
+            let migrated_to = Some(4);
+            written = tickets
+                .update(&Login { state: state.clone(), migrated_to, ..written }, CheckpointChange::Keep)
+                .await
+                .unwrap();
+            let read = tickets.get(&written.ticket).await.unwrap().unwrap();
+            assert_eq!(format!("{read:?}"), format!("{written:?}"));
+            assert_eq!(read.state, state);
+            assert_eq!(read.version, written.version);
+        }
+        assert_eq!(written.version, 5);
+        assert!(tickets.get(&ticket()).await.unwrap().is_none());
+        form.check_all_keys_end();
+    }
+}
+
+#[tokio::test]
+async fn a_newer_login_supersedes_the_active_one() {
+    for form in Form::both().await {
+        let tickets = &form.tickets;
+        assert!(tickets.active(&session("app")).await.unwrap().is_none());
+        let (first, _) = create(tickets, &login("app")).await;
+        create(tickets, &login("other")).await;
+        let (second, superseded) = create(tickets, &login("app")).await;
+
+        assert!(superseded == Some(first.ticket.clone()));
+        let former = tickets.get(&first.ticket).await.unwrap().unwrap();
+        assert_eq!(former.state, State::Superseded);
+        assert_eq!(former.version, first.version + 1);
+        assert!(tickets.active(&session("app")).await.unwrap().unwrap().ticket == second.ticket);
+        assert_eq!(tickets.active(&session("other")).await.unwrap().unwrap().state, State::Starting);
+        // Who read it before cannot bring it back, and neither can who reads it now.
+        for stale in [first, Login { state: qr(), ..former }] {
+            let outcome = tickets.update(&stale, CheckpointChange::Clear).await;
+            assert!(matches!(outcome, Err(Error::Conflict)));
+        }
+        let kept = tickets.checkpoint(&superseded.unwrap()).await.unwrap().unwrap();
+        assert_eq!(kept.as_slice(), CHECKPOINT, "the orphan can still be logged out");
+        form.check_all_keys_end();
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_ended_stays_as_it_ended() {
+    for form in Form::both().await {
+        let tickets = &form.tickets;
+        let (started, _) = create(tickets, &login("app")).await;
+        let authorized = State::Authorized { telegram_user_id: 5 };
+        let done = tickets
+            .update(&Login { state: authorized.clone(), ..started }, CheckpointChange::Clear)
+            .await
+            .unwrap();
+        let revived = Login { state: State::Starting, ..done.clone() };
+        let again = tickets.update(&revived, CheckpointChange::Keep).await;
+        assert!(matches!(again, Err(Error::Conflict)));
+
+        let (_, superseded) = create(tickets, &login("app")).await;
+        assert!(superseded.is_none());
+        assert_eq!(tickets.get(&done.ticket).await.unwrap().unwrap().state, authorized);
+        form.check_all_keys_end();
+    }
+}
+
+#[tokio::test]
+async fn of_two_writers_one_wins() {
+    for form in Form::both().await {
+        let tickets = &form.tickets;
+        let (read, _) = create(tickets, &login("app")).await;
+        let mine = Login { state: qr(), ..read.clone() };
+        let theirs = Login { state: State::Cancelled, ..read };
+        let (one, two) = tokio::join!(
+            tickets.update(&mine, CheckpointChange::Keep),
+            tickets.update(&theirs, CheckpointChange::Keep),
+        );
+        assert_eq!([&one, &two].iter().filter(|it| it.is_ok()).count(), 1);
+        assert_eq!([&one, &two].iter().filter(|it| matches!(it, Err(Error::Conflict))).count(), 1);
+
+        let nobody = tickets.update(&Login { version: 1, ..login("app") }, CheckpointChange::Keep).await;
+        assert!(matches!(nobody, Err(Error::NotFound)));
+        let taken = tickets.create(&mine, None, TTL).await;
+        assert!(matches!(taken, Err(Error::Conflict)));
+        form.check_all_keys_end();
+    }
+}
+
+#[tokio::test]
+async fn of_twenty_logins_started_at_once_one_stays_active() {
+    for form in Form::both().await {
+        let started: Vec<_> = (0..20)
+            .map(|_| {
+                let tickets = form.tickets.clone();
+                tokio::spawn(async move { create(&tickets, &login("app")).await })
+            })
+            .collect();
+        let mut superseded = Vec::new();
+        let mut created = Vec::new();
+        for task in started {
+            let (login, former) = task.await.unwrap();
+            created.push(login.ticket);
+            superseded.extend(former);
+        }
+        let active = form.tickets.active(&session("app")).await.unwrap().unwrap();
+        assert_eq!(active.state, State::Starting);
+        assert_eq!(superseded.len(), 19);
+        for ticket in created {
+            let state = form.tickets.get(&ticket).await.unwrap().unwrap().state;
+            let expected = if ticket == active.ticket { State::Starting } else { State::Superseded };
+            assert_eq!(state, expected);
+        }
+        form.check_all_keys_end();
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_request_gets_the_login_it_got() {
+    const ID: &str = "0b0c1d2e-3f40-4152-8364-758697a8b9ca";
+    for form in Form::both().await {
+        let tickets = &form.tickets;
+        let (first, _) = create(tickets, &with_request("app", "user:one", ID)).await;
+        for _ in 0..2 {
+            match tickets.create(&with_request("app", "user:one", ID), None, TTL).await.unwrap() {
+                Created::Existing(existing) => assert!(existing.ticket == first.ticket),
+                Created::New { .. } => panic!("the request was made before"),
+            }
+        }
+        assert!(tickets.active(&session("app")).await.unwrap().unwrap().ticket == first.ticket);
+        // Somebody else's request of the same name, or for another session, is another one.
+        create(tickets, &with_request("app", "user:two", ID)).await;
+        create(tickets, &with_request("other", "user:one", ID)).await;
+        assert_eq!(tickets.get(&first.ticket).await.unwrap().unwrap().state, State::Superseded);
+        form.check_all_keys_end();
+    }
+}
+
+#[tokio::test]
+async fn of_ten_equal_requests_at_once_all_get_one_login() {
+    const ID: &str = "1b0c1d2e-3f40-4152-8364-758697a8b9ca";
+    for form in Form::both().await {
+        let asked: Vec<_> = (0..10)
+            .map(|_| {
+                let tickets = form.tickets.clone();
+                tokio::spawn(async move {
+                    match tickets.create(&with_request("app", "user:one", ID), None, TTL).await.unwrap() {
+                        Created::New { login, .. } => (1, login.ticket),
+                        Created::Existing(login) => (0, login.ticket),
+                    }
+                })
+            })
+            .collect();
+        let mut new = 0;
+        let mut got = Vec::new();
+        for task in asked {
+            let (count, ticket) = task.await.unwrap();
+            new += count;
+            got.push(ticket);
+        }
+        assert_eq!(new, 1);
+        assert!(got.iter().all(|ticket| *ticket == got[0]));
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_kept_replaced_and_cleared() {
+    for form in Form::both().await {
+        let tickets = &form.tickets;
+        let (mut read, _) = create(tickets, &login("app")).await;
+        for (change, expected) in [
+            (CheckpointChange::Keep, Some(CHECKPOINT)),
+            (CheckpointChange::Set(b"next"), Some(b"next".as_slice())),
+            (CheckpointChange::Clear, None),
+        ] {
+            read = tickets.update(&read, change).await.unwrap();
+            let stored = tickets.checkpoint(&read.ticket).await.unwrap();
+            assert_eq!(stored.as_ref().map(|it| it.as_slice()), expected);
+        }
+        assert!(matches!(tickets.checkpoint(&ticket()).await, Err(Error::NotFound)));
+        let huge = vec![0; 64 * 1024 + 1];
+        assert!(matches!(tickets.create(&login("x"), Some(&huge), TTL).await, Err(Error::TooLarge)));
+        let update = tickets.update(&read, CheckpointChange::Set(&huge)).await;
+        assert!(matches!(update, Err(Error::TooLarge)));
+    }
+}
+
+#[tokio::test]
+async fn all_of_a_login_is_gone_after_its_time() {
+    const ID: &str = "2b0c1d2e-3f40-4152-8364-758697a8b9ca";
+    for form in Form::both().await {
+        let tickets = &form.tickets;
+        let short = with_request("app", "user:one", ID);
+        let ttl = Duration::from_millis(300);
+        let Created::New { login: mut read, .. } =
+            tickets.create(&short, Some(CHECKPOINT), ttl).await.unwrap()
+        else {
+            panic!("no such request was made before")
+        };
+        read = tickets.update(&Login { state: qr(), ..read }, CheckpointChange::Keep).await.unwrap();
+        until("the ticket ends", async || tickets.get(&read.ticket).await.unwrap().is_none()).await;
+
+        assert!(tickets.active(&session("app")).await.unwrap().is_none());
+        assert!(matches!(tickets.checkpoint(&read.ticket).await, Err(Error::NotFound)));
+        assert!(matches!(tickets.update(&read, CheckpointChange::Keep).await, Err(Error::NotFound)));
+        if let Some(redis) = &form.redis {
+            assert_eq!(redis.keys(), Vec::<String>::new());
+        }
+        let (_, superseded) = create(tickets, &with_request("app", "user:one", ID)).await;
+        assert!(superseded.is_none());
+        // A span that no clock can name is cut, not refused and not kept for ever.
+        tickets.create(&login("long"), None, Duration::MAX).await.unwrap();
+        form.check_all_keys_end();
+    }
+}
+
+#[tokio::test]
+async fn a_watch_wakes_on_every_change() {
+    for form in Form::both().await {
+        let tickets = &form.tickets;
+        let (mut read, _) = create(tickets, &login("app")).await;
+        let mut watch = tickets.watch(&read.ticket).unwrap();
+        let mut other = tickets.watch(&read.ticket).unwrap();
+        for state in [qr(), State::WaitingPassword { hint: None, attempts_left: 5 }] {
+            let written = tickets.update(&Login { state, ..read }, CheckpointChange::Keep).await.unwrap();
+            for watch in [&mut watch, &mut other] {
+                follow(tickets, watch, &written.ticket, |login| login.version == written.version).await;
+            }
+            read = written;
+        }
+        create(tickets, &login("app")).await;
+        follow(tickets, &mut watch, &read.ticket, |login| login.state == State::Superseded).await;
+        drop(watch);
+        follow(tickets, &mut other, &read.ticket, |login| login.state == State::Superseded).await;
+    }
+}
+
+/// Waits as the service does: read, then wait for a change, then read again. Fails if a wake is later than any
+/// change takes, and well before the recheck that comes without one.
+async fn follow(
+    tickets: &Tickets,
+    watch: &mut usm::tickets::Watch,
+    ticket: &Ticket,
+    done: impl Fn(&Login) -> bool,
+) {
+    let work = async {
+        while !tickets.get(ticket).await.unwrap().is_some_and(|login| done(&login)) {
+            watch.changed().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(4), work).await.expect("the watch wakes in time");
+}
+
+#[tokio::test]
+async fn memory_refuses_more_tickets_than_it_has_room_for() {
+    let tickets = Tickets::Memory(Memory::with_capacity(2));
+    tickets.create(&login("one"), None, Duration::from_millis(200)).await.unwrap();
+    create(&tickets, &login("two")).await;
+    let refused = tickets.create(&login("three"), None, TTL).await.unwrap_err();
+    assert!(matches!(refused, Error::Full));
+    let refusal = Refusal::from(refused);
+    assert!(refusal.reason == Reason::RateLimited && refusal.retry_after.is_some());
+    until("there is room again", async || tickets.create(&login("three"), None, TTL).await.is_ok()).await;
+}

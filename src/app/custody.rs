@@ -1,0 +1,58 @@
+//! Which system may connect with a session's key: this one or the legacy one, never both.
+
+use super::App;
+use crate::{
+    domain::{
+        caller::Caller,
+        error::Error,
+        event::{Kind, NewEvent},
+        id::SessionKey,
+        session::{Custody, Session},
+    },
+    store::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
+};
+
+impl App {
+    /// This service owns the session from now on: the legacy system must have stopped using it.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`.
+    pub async fn take_custody(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
+        self.move_custody(caller, key, Custody::Service).await
+    }
+
+    /// The legacy system owns the session from now on: this service neither lends nor probes it.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, `SESSION_LEASED` until the last lease and its quiet gap are over, `REVISION_STALE`.
+    pub async fn give_custody(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
+        self.move_custody(caller, key, Custody::Legacy).await
+    }
+
+    async fn move_custody(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        custody: Custody,
+    ) -> Result<Session, Error> {
+        let mut session = self.get_session(caller, key).await?;
+        if session.custody == custody {
+            return Ok(session);
+        }
+        session.custody = custody;
+        session.update_time = caller.now;
+        let kind = match custody {
+            Custody::Service => Kind::CustodyTaken,
+            Custody::Legacy => Kind::CustodyGiven,
+        };
+        let change = Change {
+            expected: Expected::Revision(session.revision),
+            session,
+            material: MaterialChange::Keep,
+            lease: LeaseRule::NoneLive,
+            login_ticket: TicketRule::Any,
+            events: vec![NewEvent::of(kind, &caller.subject)],
+        };
+        Ok(self.0.store.commit(caller, change).await?)
+    }
+}

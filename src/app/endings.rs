@@ -1,0 +1,192 @@
+//! Ending sessions: revoke, reset, delete. Telegram first, the wipe second: a row that is gone cannot log out.
+
+use std::time::Instant;
+
+use super::{
+    App,
+    running::Command,
+    validation::{Borrowed, CALL_LIMIT},
+};
+use crate::{
+    domain::{
+        caller::Caller,
+        error::{Error, Reason},
+        event::{Kind, NewEvent},
+        id::SessionKey,
+        session::{Custody, Event, LogOut, Session, State},
+    },
+    store::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
+};
+
+impl App {
+    /// Logs the session out at Telegram and wipes its material. While Telegram is away the session is revoked all the
+    /// same, and the log-out is repeated until it succeeds.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`: evict the lease and wait; `CUSTODY_LEGACY`.
+    pub async fn revoke_session(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
+        let app = self.clone();
+        let (caller, key) = (caller.clone(), key.clone());
+        self.finish(async move { app.revoke(&caller, &key).await }).await
+    }
+
+    async fn revoke(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
+        let session = self.get_session(caller, key).await?;
+        session.state.next(Event::ManuallyRevoked(LogOut::Done))?;
+        if session.state.pending().is_some() {
+            return self.revoke_pending(caller, session).await;
+        }
+        if session.custody == Custody::Legacy {
+            return Err(Error::new(
+                Reason::CustodyLegacy,
+                "the legacy system owns this session; revoke it there, or take custody first",
+            ));
+        }
+        let Borrowed { lease, mut session, material } = self.borrow(caller, key).await?;
+        let deadline = Instant::now() + CALL_LIMIT;
+        let (log_out, wipe) = match self.0.telegram.log_out(&material, deadline).await {
+            Ok(()) => (LogOut::Done, MaterialChange::Wipe),
+            Err(error) => {
+                tracing::warn!(session.id = %key, error = %error, "Revoked with the log-out still to come");
+                (LogOut::Pending, MaterialChange::Keep)
+            }
+        };
+        let moved = session.apply(Event::ManuallyRevoked(log_out), caller.now)?;
+        let change = Change {
+            expected: Expected::Revision(session.revision),
+            session,
+            material: wipe,
+            lease: LeaseRule::EndMine { lease_id: lease.lease_id.clone(), epoch: lease.epoch },
+            login_ticket: TicketRule::Any,
+            events: vec![NewEvent::transition(moved, &caller.subject).detail("log_out", log_out.name())],
+        };
+        Ok(self.0.store.commit(caller, change).await?)
+    }
+
+    /// A session whose login runs: the login ends too. Older material, if there is any, is logged out by housekeeping.
+    async fn revoke_pending(&self, caller: &Caller, mut session: Session) -> Result<Session, Error> {
+        let log_out = if self.0.store.material(caller, &session.key).await?.is_some() {
+            LogOut::Pending
+        } else {
+            LogOut::Done
+        };
+        let moved = session.apply(Event::ManuallyRevoked(log_out), caller.now)?;
+        session.login_ticket = None;
+        let key = session.key.clone();
+        let change = Change {
+            expected: Expected::Revision(session.revision),
+            session,
+            material: MaterialChange::Keep,
+            lease: LeaseRule::Ignore,
+            login_ticket: TicketRule::Any,
+            events: vec![NewEvent::transition(moved, &caller.subject)],
+        };
+        let revoked = self.0.store.commit(caller, change).await?;
+        if let Ok(Some(login)) = self.0.tickets.active(&key).await {
+            let (answer, _unheard) = tokio::sync::oneshot::channel();
+            if self.0.running.send(&login.ticket, Command::Cancel { answer }).is_err() {
+                tracing::debug!(session.id = %key, "The revoked session's login runs elsewhere and ends at its next write");
+            }
+        }
+        Ok(revoked)
+    }
+
+    /// Forgets the material of a session that is lost or doubtful, so that the name can be used anew.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE` unless REVOKED or STALE, `SESSION_LEASED`, `TELEGRAM_UNAVAILABLE`
+    /// while the authorization may be alive and cannot be logged out.
+    pub async fn reset_session(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
+        let app = self.clone();
+        let (caller, key) = (caller.clone(), key.clone());
+        self.finish(async move { app.reset(&caller, &key).await }).await
+    }
+
+    async fn reset(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
+        let session = self.get_session(caller, key).await?;
+        session.state.next(Event::Reset)?;
+        let (mut session, lease) = self.log_out_first(caller, session).await?;
+        let moved = session.apply(Event::Reset, caller.now)?;
+        session.fingerprint = None;
+        session.legacy_fingerprint = None;
+        session.dc_id = None;
+        session.last_validated_time = None;
+        let change = Change {
+            expected: Expected::Revision(session.revision),
+            session,
+            material: MaterialChange::Wipe,
+            lease,
+            login_ticket: TicketRule::Any,
+            events: vec![NewEvent::transition(moved, &caller.subject)],
+        };
+        Ok(self.0.store.commit(caller, change).await?)
+    }
+
+    /// Removes the session. Its audit log stays.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, `SESSION_LEASED`, `TELEGRAM_UNAVAILABLE` while the authorization is alive and cannot be
+    /// logged out: revoke it first, or try again.
+    pub async fn delete_session(&self, caller: &Caller, key: &SessionKey) -> Result<(), Error> {
+        let app = self.clone();
+        let (caller, key) = (caller.clone(), key.clone());
+        self.finish(async move {
+            let session = app.get_session(&caller, &key).await?;
+            let (session, lease) = app.log_out_first(&caller, session).await?;
+            let event = NewEvent::of(Kind::Deleted, &caller.subject).detail("reason", "deleted_by_operator");
+            Ok(app.0.store.delete(&caller, &key, session.revision, &lease, event).await?)
+        })
+        .await
+    }
+
+    /// Makes sure that no living authorization of this service is left behind, and tells under which lease rule the
+    /// session may be written afterwards.
+    async fn log_out_first(&self, caller: &Caller, session: Session) -> Result<(Session, LeaseRule), Error> {
+        let none_live = LeaseRule::NoneLive;
+        let alive = match &session.state {
+            State::Authorized { .. }
+            | State::Stale { .. }
+            | State::Revoked { log_out: LogOut::Pending, .. } => true,
+            State::Absent { .. }
+            | State::PendingQr(_)
+            | State::PendingCode(_)
+            | State::PendingPassword(_)
+            | State::Revoked { log_out: LogOut::Done, .. } => false,
+        };
+        // In legacy custody our copy goes and the legacy system's authorization stays as it is.
+        if !alive || session.custody == Custody::Legacy || session.material_version == 0 {
+            return Ok((session, none_live));
+        }
+        let borrowed = self.borrow(caller, &session.key).await?;
+        match self.0.telegram.log_out(&borrowed.material, Instant::now() + CALL_LIMIT).await {
+            Ok(()) => {
+                let Borrowed { lease, session, .. } = borrowed;
+                Ok((session, LeaseRule::EndMine { lease_id: lease.lease_id, epoch: lease.epoch }))
+            }
+            Err(error) => {
+                self.give_back(caller, &borrowed.lease).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Repeats the log-out of a session that was revoked while Telegram was away.
+    pub(super) async fn log_out_pending(&self, caller: &Caller, key: &SessionKey) -> Result<(), Error> {
+        let Borrowed { lease, mut session, material } = self.borrow(caller, key).await?;
+        if let Err(error) = self.0.telegram.log_out(&material, Instant::now() + CALL_LIMIT).await {
+            self.give_back(caller, &lease).await;
+            return Err(error.into());
+        }
+        let moved = session.apply(Event::LoggedOut, caller.now)?;
+        let change = Change {
+            expected: Expected::Revision(session.revision),
+            session,
+            material: MaterialChange::Wipe,
+            lease: LeaseRule::EndMine { lease_id: lease.lease_id.clone(), epoch: lease.epoch },
+            login_ticket: TicketRule::Any,
+            events: vec![NewEvent::transition(moved, &caller.subject)],
+        };
+        self.0.store.commit(caller, change).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! What the service does by itself: mends what died halfway, repeats what Telegram did not hear.
+//!
+//! Every step is repeatable and conditional on the revision it read, so that replicas may do it side by side.
+
+use std::time::Duration;
+
+use super::{App, as_service, now};
+use crate::{
+    config::Feature,
+    domain::{
+        caller::Caller,
+        error::Error,
+        event::NewEvent,
+        page::PageRequest,
+        session::{Event, LogOut, LoginEnd, Session, StateName},
+    },
+    store::{Change, Expected, LeaseRule, MaterialChange, SessionFilter, TicketRule, settings},
+};
+
+/// Pause between rounds.
+const ROUND: Duration = Duration::from_secs(5);
+/// How long one round may take.
+const ROUND_LIMIT: Duration = Duration::from_secs(60);
+/// A pending row younger than this may belong to a login whose ticket is just being written.
+const SETTLING: Duration = Duration::from_secs(15);
+/// Rows looked at in one round; the rest wait for the next.
+const ROWS_MAX: u32 = 200;
+/// Who the audit log names.
+const ACTOR: &str = "usm:housekeeping";
+
+impl App {
+    /// Mends what an earlier process left halfway. Called once before the service is ready.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn recover(&self) -> Result<(), Error> {
+        let caller = as_service(ACTOR, ROUND_LIMIT);
+        self.refresh_feature(&caller).await?;
+        // Tickets in memory died with the process that ran them, so no pending row can still belong to one.
+        let settled = if self.0.tickets.survive_restart() { SETTLING } else { Duration::ZERO };
+        self.end_orphaned_logins(&caller, settled).await
+    }
+
+    /// Writes what an operator set about the feature at this start; `None` leaves what the database says.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn set_feature(&self, feature: Option<Feature>) -> Result<(), Error> {
+        let Some(feature) = feature else { return Ok(()) };
+        let value = match feature {
+            Feature::Enabled => settings::FEATURE_ON,
+            Feature::Disabled => settings::FEATURE_OFF,
+        };
+        Ok(self.0.store.set_setting(&as_service(ACTOR, ROUND_LIMIT), settings::FEATURE, value).await?)
+    }
+
+    /// Keeps house until the service stops.
+    pub fn keep_house(&self) {
+        let app = self.clone();
+        self.0.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(ROUND) => {}
+                    () = app.0.stop.cancelled() => return,
+                }
+                tokio::select! {
+                    done = app.round() => {
+                        if let Err(error) = done {
+                            tracing::warn!(error.reason = ?error.reason, error = %error, "Housekeeping will try again");
+                        }
+                    }
+                    () = app.0.stop.cancelled() => return,
+                }
+            }
+        });
+    }
+
+    async fn round(&self) -> Result<(), Error> {
+        let caller = as_service(ACTOR, ROUND_LIMIT);
+        self.refresh_feature(&caller).await?;
+        self.end_orphaned_logins(&caller, SETTLING).await?;
+        self.repeat_log_outs(&caller).await?;
+        Ok(())
+    }
+
+    async fn refresh_feature(&self, caller: &Caller) -> Result<(), Error> {
+        let value = self.0.store.setting(caller, settings::FEATURE).await?;
+        let enabled = value.as_deref() != Some(settings::FEATURE_OFF);
+        self.0.enabled.store(enabled, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn end_orphaned_logins(&self, caller: &Caller, settled: Duration) -> Result<(), Error> {
+        let states = vec![StateName::PendingQr, StateName::PendingCode, StateName::PendingPassword];
+        for session in self.rows(caller, SessionFilter { states, ..SessionFilter::default() }).await? {
+            if now().since(session.update_time) < settled {
+                continue;
+            }
+            let active = self.0.tickets.active(&session.key).await?;
+            let alive = active.is_some_and(|login| {
+                !login.state.is_final() && session.login_ticket.as_ref() == Some(&login.ticket.hash())
+            });
+            if !alive {
+                self.end_orphan(caller, session).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_orphan(&self, caller: &Caller, mut session: Session) -> Result<(), Error> {
+        let moved = session.apply(Event::LoginEnded(LoginEnd::Expired), caller.now)?;
+        session.login_ticket = None;
+        let key = session.key.clone();
+        let change = Change {
+            expected: Expected::Revision(session.revision),
+            session,
+            material: MaterialChange::Keep,
+            lease: LeaseRule::Ignore,
+            login_ticket: TicketRule::Any,
+            events: vec![NewEvent::transition(moved, ACTOR)],
+        };
+        match self.0.store.commit(caller, change).await {
+            Ok(_) => tracing::info!(session.id = %key, "Returned a session whose login died to where it was"),
+            Err(error) => {
+                tracing::debug!(session.id = %key, error = %error, "Somebody else moved the session first")
+            }
+        }
+        Ok(())
+    }
+
+    async fn repeat_log_outs(&self, caller: &Caller) -> Result<(), Error> {
+        let filter = SessionFilter { log_out: Some(LogOut::Pending), ..SessionFilter::default() };
+        for session in self.rows(caller, filter).await? {
+            if let Err(error) = self.log_out_pending(caller, &session.key).await {
+                tracing::debug!(session.id = %session.key, error = %error, "The log-out is still to come");
+            }
+        }
+        Ok(())
+    }
+
+    async fn rows(&self, caller: &Caller, filter: SessionFilter) -> Result<Vec<Session>, Error> {
+        let page = self.0.store.list(caller, &filter, &PageRequest { size: ROWS_MAX, after: None }).await?;
+        Ok(page.items)
+    }
+}

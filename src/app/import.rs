@@ -1,0 +1,182 @@
+//! Taking in sessions that another system made.
+
+use std::collections::BTreeMap;
+
+use zeroize::Zeroizing;
+
+use super::{App, sessions::check_labels};
+use crate::{
+    domain::{
+        caller::Caller,
+        error::{Error, Reason},
+        event::NewEvent,
+        id::SessionKey,
+        material::{Device, Format, Material},
+        session::{Account, Custody, Event, Session},
+    },
+    formats,
+    store::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
+};
+
+/// The longest session that is taken in by one call, in bytes.
+pub const DATA_LENGTH_MAX: usize = 16 * 1024 * 1024;
+
+/// Whether an import writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DryRun {
+    Yes,
+    No,
+}
+
+/// A session to take in.
+pub struct Import {
+    pub key: SessionKey,
+    /// `None` finds out.
+    pub format: Option<Format>,
+    pub data: Zeroizing<Vec<u8>>,
+    pub custody: Custody,
+    pub dry_run: DryRun,
+    pub api_key_alias: Option<String>,
+    pub device: Option<Device>,
+    pub labels: BTreeMap<String, String>,
+    pub legacy_fingerprint: Option<String>,
+}
+
+impl std::fmt::Debug for Import {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Import").field("key", &self.key).field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+/// What an import did, or would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportOutcome {
+    Imported,
+    /// The same authorization is there under this name already; nothing changed.
+    AlreadyThere,
+    /// A dry run found nothing against it.
+    WouldImport,
+}
+
+/// The answer to an import.
+#[derive(Debug)]
+pub struct Imported {
+    pub session: Session,
+    pub outcome: ImportOutcome,
+    pub format: Format,
+    /// What could not be carried over, in words.
+    pub warnings: Vec<String>,
+}
+
+impl App {
+    /// Takes a session in, or tells why not. Repeated, it changes nothing twice.
+    ///
+    /// # Errors
+    /// `MATERIAL_INVALID`, `MATERIAL_TOO_LARGE`, `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS` when the name holds
+    /// another authorization, `SESSION_WRONG_STATE` while a login runs, `ACCOUNT_MISMATCH`.
+    pub async fn import_session(&self, caller: &Caller, import: Import) -> Result<Imported, Error> {
+        if import.data.len() > DATA_LENGTH_MAX {
+            return Err(Error::new(Reason::MaterialTooLarge, "the session is longer than 16 MiB"));
+        }
+        check_labels(&import.labels)?;
+        let parsed = formats::parse(&import.data, import.format, self.0.telegram.addresses()).await?;
+        let mut material = parsed.material;
+        material.check()?;
+        self.adopt_api_key(&mut material, &import)?;
+        let warnings = parsed.notes.iter().map(ToString::to_string).collect();
+        let stored = self.0.store.get(caller, &import.key).await?;
+        let fingerprint = self.0.vault.fingerprint(&material);
+        if let Some(there) = stored.as_ref().filter(|session| session.state.is_usable()) {
+            if there.fingerprint == fingerprint {
+                let session = there.clone();
+                return Ok(Imported {
+                    session,
+                    outcome: ImportOutcome::AlreadyThere,
+                    format: parsed.format,
+                    warnings,
+                });
+            }
+            return Err(Error::new(
+                Reason::SessionAlreadyExists,
+                "this name holds another authorization; import under another app_id, or revoke and reset this one first",
+            ));
+        }
+        let (session, expected, event) = self.filled(caller, stored, &import, &material)?;
+        let session = Session { fingerprint, ..session };
+        if import.dry_run == DryRun::Yes {
+            return Ok(Imported {
+                session,
+                outcome: ImportOutcome::WouldImport,
+                format: parsed.format,
+                warnings,
+            });
+        }
+        let sealed =
+            self.0.vault.seal(&session.key, &session.environment, session.material_version + 1, &material)?;
+        let change = Change {
+            session,
+            expected,
+            material: MaterialChange::Replace(sealed),
+            lease: LeaseRule::NoneLive,
+            login_ticket: TicketRule::Any,
+            events: vec![event.detail("format", parsed.format.name())],
+        };
+        let session = self.0.store.commit(caller, change).await?;
+        Ok(Imported { session, outcome: ImportOutcome::Imported, format: parsed.format, warnings })
+    }
+
+    /// The session as the import will leave it.
+    fn filled(
+        &self,
+        caller: &Caller,
+        stored: Option<Session>,
+        import: &Import,
+        material: &Material,
+    ) -> Result<(Session, Expected, NewEvent), Error> {
+        let (mut session, expected) = match stored {
+            Some(session) => {
+                let revision = session.revision;
+                (session, Expected::Revision(revision))
+            }
+            None => {
+                let environment = self.0.settings.environment.clone();
+                (Session::new(import.key.clone(), import.custody, environment, caller.now), Expected::New)
+            }
+        };
+        let pinned = session.account.as_ref().map(|account| account.telegram_user_id);
+        if let (Some(pinned), Some(imported)) = (pinned, material.telegram_user_id)
+            && pinned != imported
+        {
+            return Err(Error::new(
+                Reason::AccountMismatch,
+                "the session belongs to another account than this name's",
+            ));
+        }
+        let moved = session.apply(Event::Imported, caller.now)?;
+        session.custody = if self.is_enabled() { import.custody } else { Custody::Legacy };
+        session.dc_id = Some(material.home_dc);
+        session.api_key_alias.clone_from(&import.api_key_alias);
+        session.legacy_fingerprint.clone_from(&import.legacy_fingerprint);
+        session.last_validated_time = None;
+        session.login_ticket = None;
+        session.labels.extend(import.labels.clone());
+        if let Some(telegram_user_id) = material.telegram_user_id {
+            let username = session.account.take().and_then(|account| account.username);
+            session.account =
+                Some(Account { telegram_user_id, username, is_bot: material.is_bot.unwrap_or_default() });
+        }
+        Ok((session, expected, NewEvent::transition(moved, &caller.subject)))
+    }
+
+    fn adopt_api_key(&self, material: &mut Material, import: &Import) -> Result<(), Error> {
+        if let Some(alias) = &import.api_key_alias {
+            material.api_id = self.api_key(Some(alias))?.1.api_id;
+        } else if material.api_id == 0 {
+            material.api_id = self.api_key(None)?.1.api_id;
+        }
+        if let Some(device) = &import.device {
+            material.device = device.clone();
+        }
+        Ok(())
+    }
+}

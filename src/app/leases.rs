@@ -1,0 +1,280 @@
+//! Lending: a session's material to one worker at a time.
+
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use super::{App, new_lease_id};
+use crate::{
+    domain::{
+        caller::Caller,
+        error::{Error, Reason},
+        id::{Holder, LeaseId, RequestId, SessionKey, TenantId},
+        lease::{self, Lease, Release},
+        material::{Device, Format, Material, Proxy},
+        page::{Page, PageRequest},
+        session::{Custody, Environment, Session},
+    },
+    formats,
+    store::{self, LeaseFilter, SessionFilter},
+};
+
+/// How long a waiting acquire sleeps before it looks again, at most.
+const WAIT_STEP_MAX: Duration = Duration::from_secs(1);
+const WAIT_STEP_MIN: Duration = Duration::from_millis(50);
+/// Kept back of the caller's deadline for the answer.
+const ANSWER_MARGIN: Duration = Duration::from_millis(300);
+
+/// A lease that was asked for.
+#[derive(Debug)]
+pub struct Acquire {
+    pub key: SessionKey,
+    pub holder: Holder,
+    pub ttl: Option<Duration>,
+    /// How long to wait for a session that is lent to somebody else; zero answers at once.
+    pub wait: Duration,
+    pub format: Format,
+    pub request_id: Option<RequestId>,
+}
+
+/// A lease and what it is for.
+#[derive(Debug)]
+pub struct Acquired {
+    pub lease: Lease,
+    pub material: Handout,
+}
+
+/// Key material on its way to its holder.
+pub struct Handout {
+    pub format: Format,
+    pub data: Zeroizing<Vec<u8>>,
+    /// 0 when unknown.
+    pub api_id: i32,
+    pub device: Device,
+    pub proxy: Option<Proxy>,
+}
+
+impl std::fmt::Debug for Handout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handout").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Lends the session's material, in the format asked for.
+    ///
+    /// # Errors
+    /// `SESSION_LEASED` with the time until it may be free, `SESSION_WRONG_STATE`, `CUSTODY_LEGACY`,
+    /// `FEATURE_DISABLED`, `FORMAT_UNSUPPORTED`, `SESSION_NOT_FOUND`.
+    ///
+    /// # Cancel safety
+    /// Dropped after the grant, the lease runs out by itself; the same `request_id` returns it until then.
+    pub async fn acquire_lease(&self, caller: &Caller, request: Acquire) -> Result<Acquired, Error> {
+        formats::writable(request.format)?;
+        let ttl = lease::clamp_ttl(request.ttl, self.0.settings.lease_ttl)?;
+        let asked = lease::Request {
+            lease_id: self.lease_id(caller, &request),
+            key: request.key,
+            holder: request.holder,
+            ttl,
+            request_id: request.request_id,
+            purpose: lease::Purpose::Lend,
+        };
+        let until = (Instant::now() + request.wait)
+            .min(caller.deadline.checked_sub(ANSWER_MARGIN).unwrap_or(caller.deadline));
+        loop {
+            match self.0.store.acquire(caller, &asked).await? {
+                store::Acquire::Granted(grant) => return self.hand_out(caller, *grant, request.format).await,
+                store::Acquire::Busy { session, free_in } => {
+                    if Instant::now() >= until {
+                        return Err(leased(&session, free_in));
+                    }
+                    let step = free_in.min(WAIT_STEP_MAX).max(WAIT_STEP_MIN);
+                    tokio::time::sleep_until((Instant::now() + step).min(until).into()).await;
+                }
+                refused => return Err(self.not_granted(refused)),
+            }
+        }
+    }
+
+    /// Why a session cannot be borrowed, in the words of the contract.
+    pub(super) fn not_granted(&self, answer: store::Acquire) -> Error {
+        match answer {
+            store::Acquire::Granted(_) => Error::new(Reason::Internal, "a granted lease is no refusal"),
+            store::Acquire::Busy { session, free_in } => leased(&session, free_in),
+            store::Acquire::NotFound => Error::session_not_found(),
+            store::Acquire::NotLendable(session) => not_lendable(&session, &self.0.settings.environment),
+            store::Acquire::Disabled => Error::new(
+                Reason::FeatureDisabled,
+                "the service lends nothing while FEATURE_UNIFIED_SESSION_MANAGER is off; the legacy system owns the \
+                 sessions",
+            ),
+        }
+    }
+
+    /// The same request of the same caller always gets the same lease id, so that a retry after a lost answer is
+    /// recognised although rows hold only the id's hash.
+    fn lease_id(&self, caller: &Caller, request: &Acquire) -> LeaseId {
+        match &request.request_id {
+            None => new_lease_id(),
+            Some(id) => self.0.vault.lease_id(&[
+                request.key.tenant.as_str().as_bytes(),
+                request.key.app.as_str().as_bytes(),
+                caller.subject.as_bytes(),
+                request.holder.as_str().as_bytes(),
+                id.to_text().as_bytes(),
+            ]),
+        }
+    }
+
+    /// Where a data centre is today, this service's endpoint knows better than a session made long ago.
+    fn readdress(&self, material: &mut Material) {
+        for (dc, key) in &mut material.keys {
+            key.address = self.0.telegram.addresses().get(dc).copied().or(key.address);
+        }
+    }
+
+    async fn hand_out(
+        &self,
+        caller: &Caller,
+        grant: store::Grant,
+        format: Format,
+    ) -> Result<Acquired, Error> {
+        let store::Grant { lease, session, sealed } = grant;
+        let opened: Result<(Material, formats::Written), Error> = async {
+            let mut material = self.0.vault.unseal(&session.key, &session.environment, &sealed)?;
+            self.readdress(&mut material);
+            let written = formats::write(&material, format, self.0.telegram.addresses()).await?;
+            Ok((material, written))
+        }
+        .await;
+        match opened {
+            Ok((material, written)) => Ok(Acquired {
+                lease,
+                material: Handout {
+                    format,
+                    data: written.data,
+                    api_id: material.api_id,
+                    device: material.device,
+                    proxy: material.proxy,
+                },
+            }),
+            Err(error) => {
+                // Nothing left the service: the session is free at once.
+                let given_back =
+                    self.0.store.release(caller, &lease.lease_id, lease.epoch, Release::ConnectionsClosed);
+                if let Err(error) = given_back.await {
+                    tracing::warn!(session.id = %session.key, error = %error, "A lease nobody got runs until it expires");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Extends the lease by the span it was granted for.
+    ///
+    /// # Errors
+    /// `LEASE_NOT_HELD` or `LEASE_EPOCH_STALE`: the holder must close its connections.
+    pub async fn renew_lease(&self, caller: &Caller, id: &LeaseId, epoch: i64) -> Result<Lease, Error> {
+        match self.0.store.renew(caller, id, epoch).await? {
+            store::Renew::Renewed(lease) => Ok(lease),
+            store::Renew::NotHeld => Err(Error::lease_not_held()),
+            store::Renew::EpochStale { current } => Err(epoch_stale(current)),
+            store::Renew::Evicted => Err(Error::new(
+                Reason::LeaseDraining,
+                "the lease is not extended any more; close the connections and release it",
+            )),
+            store::Renew::NotLendable(session) => Err(Error::lease_not_held()
+                .fact("state", session.state.name().as_str())
+                .fact("custody", session.custody.name())),
+        }
+    }
+
+    /// Ends the lease. With all connections closed the session is free at once, else after the quiet gap.
+    ///
+    /// # Errors
+    /// `LEASE_NOT_HELD` or `LEASE_EPOCH_STALE`.
+    pub async fn release_lease(
+        &self,
+        caller: &Caller,
+        id: &LeaseId,
+        epoch: i64,
+        release: Release,
+    ) -> Result<Session, Error> {
+        match self.0.store.release(caller, id, epoch, release).await? {
+            store::Released::Done(session) => Ok(*session),
+            store::Released::NotHeld => Err(Error::lease_not_held()),
+            store::Released::EpochStale { current } => Err(epoch_stale(current)),
+        }
+    }
+
+    /// The session with its lease as everybody sees it.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`.
+    pub async fn get_lease(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
+        self.get_session(caller, key).await
+    }
+
+    /// The sessions that are lent now.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn list_leases(
+        &self,
+        caller: &Caller,
+        tenant: Option<TenantId>,
+        page: PageRequest,
+    ) -> Result<Page<Session>, Error> {
+        let filter = SessionFilter { tenant, lease: LeaseFilter::Leased, ..SessionFilter::default() };
+        Ok(self.0.store.list(caller, &filter, &page).await?)
+    }
+
+    /// Refuses the lease any further renewal. The holder learns it when it next renews; nobody else gets the
+    /// session before the lease's end and the quiet gap.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, `LEASE_NOT_HELD` when nobody holds it.
+    pub async fn evict_lease(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
+        Ok(self.0.store.evict(caller, key).await?)
+    }
+}
+
+fn epoch_stale(current: i64) -> Error {
+    Error::new(
+        Reason::LeaseEpochStale,
+        "the session was lent again since; close the connections, this lease is over",
+    )
+    .fact("current_epoch", current)
+}
+
+fn leased(session: &Session, free_in: Duration) -> Error {
+    let mut error =
+        Error::new(Reason::SessionLeased, "the session is lent to a worker; wait, or evict the lease")
+            .retry_after(free_in);
+    if let Some(lease) = &session.lease {
+        error = error.fact("holder", &lease.holder).fact("epoch", lease.epoch);
+    }
+    error
+}
+
+fn not_lendable(session: &Session, environment: &Environment) -> Error {
+    if session.environment != *environment {
+        return Error::new(
+            Reason::EnvironmentMismatch,
+            "the session belongs to another Telegram environment than this server's",
+        );
+    }
+    match session.custody {
+        Custody::Legacy => Error::new(
+            Reason::CustodyLegacy,
+            "the legacy system owns this session; take custody after the legacy system stopped using it",
+        ),
+        Custody::Service => Error::new(
+            Reason::SessionWrongState,
+            "the session has no usable key material; log in or validate it first",
+        )
+        .fact("state", session.state.name().as_str())
+        .fact("state_reason", session.state.reason()),
+    }
+}

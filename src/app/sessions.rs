@@ -1,0 +1,119 @@
+//! Looking at sessions and changing their metadata.
+
+use std::collections::BTreeMap;
+
+use super::App;
+use crate::{
+    domain::{
+        caller::Caller,
+        error::{Error, Reason},
+        event::{Kind, NewEvent, SessionEvent},
+        id::SessionKey,
+        page::{Page, PageRequest},
+        session::Session,
+    },
+    store::{Change, EventFilter, Expected, LeaseRule, MaterialChange, SessionFilter, TicketRule},
+};
+
+/// Labels a session may carry.
+const LABELS_MAX: usize = 64;
+/// The longest label name and value, in bytes.
+const LABEL_NAME_MAX: usize = 63;
+const LABEL_VALUE_MAX: usize = 1024;
+
+/// Metadata to change; what is `None` stays.
+#[derive(Debug, Default)]
+pub struct Update {
+    pub labels: Option<BTreeMap<String, String>>,
+    pub api_key_alias: Option<String>,
+}
+
+impl App {
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, also for another tenant's.
+    pub async fn get_session(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
+        self.0.store.get(caller, key).await?.ok_or_else(Error::session_not_found)
+    }
+
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn list_sessions(
+        &self,
+        caller: &Caller,
+        filter: SessionFilter,
+        page: PageRequest,
+    ) -> Result<Page<Session>, Error> {
+        Ok(self.0.store.list(caller, &filter, &page).await?)
+    }
+
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn list_session_events(
+        &self,
+        caller: &Caller,
+        filter: EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<SessionEvent>, Error> {
+        Ok(self.0.store.events(caller, &filter, &page).await?)
+    }
+
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, `ARGUMENT_INVALID` for labels beyond the limits, `API_KEY_UNKNOWN`, `REVISION_STALE` when
+    /// somebody else changed the session first.
+    pub async fn update_session(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        update: Update,
+        expected_revision: Option<i64>,
+    ) -> Result<Session, Error> {
+        let mut session = self.get_session(caller, key).await?;
+        let revision = expected_revision.unwrap_or(session.revision);
+        if revision != session.revision {
+            return Err(stale_revision().fact("revision", session.revision));
+        }
+        if let Some(labels) = update.labels {
+            check_labels(&labels)?;
+            session.labels = labels;
+        }
+        if let Some(alias) = update.api_key_alias {
+            self.api_key(Some(&alias))?;
+            session.api_key_alias = Some(alias);
+        }
+        session.update_time = caller.now;
+        let change = Change {
+            session,
+            expected: Expected::Revision(revision),
+            material: MaterialChange::Keep,
+            lease: LeaseRule::Ignore,
+            login_ticket: TicketRule::Any,
+            events: vec![NewEvent::of(Kind::Updated, &caller.subject)],
+        };
+        Ok(self.0.store.commit(caller, change).await?)
+    }
+}
+
+/// # Errors
+/// `ARGUMENT_INVALID` naming the limit.
+pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
+    if labels.len() > LABELS_MAX {
+        return Err(Error::invalid("labels", "must be at most 64"));
+    }
+    let fits = |(name, value): (&String, &String)| {
+        (1..=LABEL_NAME_MAX).contains(&name.len())
+            && value.len() <= LABEL_VALUE_MAX
+            && !name.chars().any(char::is_control)
+    };
+    if labels.iter().all(fits) {
+        Ok(())
+    } else {
+        Err(Error::invalid(
+            "labels",
+            "names must be 1-63 bytes without control characters, values at most 1024 bytes",
+        ))
+    }
+}
+
+pub(super) fn stale_revision() -> Error {
+    Error::new(Reason::RevisionStale, "the session was changed meanwhile; read it again and repeat")
+}

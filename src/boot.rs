@@ -1,1 +1,0 @@
-//! Builds the service from its settings and runs it.

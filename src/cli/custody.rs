@@ -1,0 +1,107 @@
+//! `usm custody …`
+
+use clap::{Args, Subcommand};
+use usm_client::v1;
+
+use super::{
+    Done, Failure,
+    connect::{Api, Target, ask, refused},
+    output::{self, Format},
+};
+
+/// Rows asked for at a time.
+const PAGE: i32 = 200;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Custody {
+    /// This service owns the session from now on. Only after the legacy system stopped using it.
+    #[command(after_help = "Examples:\n  usm custody take --tenant-id acme --app-id news\n  usm custody take --all")]
+    Take(Which),
+    /// The legacy system owns the session from now on.
+    #[command(after_help = "Example:\n  usm custody give --tenant-id acme --app-id news")]
+    Give(Which),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    #[arg(long, value_name = "T", required_unless_present = "all")]
+    tenant_id: Option<String>,
+    #[arg(long, value_name = "A", required_unless_present = "all", requires = "tenant_id")]
+    app_id: Option<String>,
+    /// Every session, or every one of --tenant-id.
+    #[arg(long, conflicts_with = "app_id")]
+    all: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Take,
+    Give,
+}
+
+impl Custody {
+    pub(super) async fn run(self, format: Format) -> Done {
+        let (direction, which) = match self {
+            Self::Take(which) => (Direction::Take, which),
+            Self::Give(which) => (Direction::Give, which),
+        };
+        let api = which.target.connect().await?;
+        let moved = match (which.tenant_id, which.app_id) {
+            (Some(tenant), Some(app)) => match shift(&api, direction, tenant, app).await {
+                Ok(session) => super::session::show(&session, format),
+                Err(status) => Err(refused(&status)),
+            },
+            (tenant, _) => all(&api, direction, tenant.unwrap_or_default()).await,
+        };
+        api.close().await;
+        moved
+    }
+}
+
+async fn shift(api: &Api, direction: Direction, tenant_id: String, app_id: String) -> Result<v1::Session, tonic::Status> {
+    let session = match direction {
+        Direction::Take => {
+            let request = v1::TakeCustodyRequest { tenant_id, app_id, ..Default::default() };
+            api.sessions().take_custody(ask(request)).await?.into_inner().session
+        }
+        Direction::Give => {
+            let request = v1::GiveCustodyRequest { tenant_id, app_id, ..Default::default() };
+            api.sessions().give_custody(ask(request)).await?.into_inner().session
+        }
+    };
+    Ok(session.unwrap_or_default())
+}
+
+/// Moves every session that is not there yet; one that refuses does not stop the others.
+async fn all(api: &Api, direction: Direction, tenant_id: String) -> Done {
+    let from = match direction {
+        Direction::Take => v1::SessionCustody::Legacy,
+        Direction::Give => v1::SessionCustody::Service,
+    };
+    let (mut moved, mut refusals) = (0_u64, 0_u64);
+    let mut request = v1::ListSessionsRequest { tenant_id, custody: from.into(), page_size: PAGE, ..Default::default() };
+    loop {
+        let answer = api.sessions().list_sessions(ask(request.clone())).await.map_err(|status| refused(&status))?;
+        let page = answer.into_inner();
+        for session in page.sessions {
+            let name = format!("{}/{}", session.tenant_id, session.app_id);
+            match shift(api, direction, session.tenant_id, session.app_id).await {
+                Ok(_) => moved += 1,
+                Err(status) => {
+                    refusals += 1;
+                    if let Failure::Failed(text) | Failure::Usage(text) = refused(&status) {
+                        output::note(format!("{name}: {text}"));
+                    }
+                }
+            }
+        }
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    output::print_text(format!("{moved} moved, {refusals} refused"));
+    if refusals == 0 { Ok(()) } else { Err(Failure::Failed("some sessions stayed where they were".to_owned())) }
+}

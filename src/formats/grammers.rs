@@ -1,0 +1,186 @@
+//! The SQLite file of grammers-session 0.11.
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
+};
+
+use super::{
+    Addresses, Error, Item, Note, Parsed, Written, address,
+    builder::{Builder, Value},
+    key,
+    sqlite::Database,
+};
+use crate::domain::material::{DcKey, Format, Material, UpdateState};
+
+/// `PRAGMA user_version` of the only schema there is.
+const VERSION: i64 = 1;
+/// The home of a file that names none.
+const HOME_DEFAULT: i32 = 2;
+/// More data centres than there are; bounds the table.
+const DCS_MAX: usize = 64;
+/// Bits of a peer's subtype.
+const SELF: i64 = 1;
+const BOT: i64 = 2;
+/// The largest id of a user; grammers gives up on a larger one.
+const USER_ID_MAX: i64 = 0xff_ffff_ffff;
+
+const SCHEMA: &str = "
+    create table dc_home (dc_id integer not null, primary key(dc_id));
+    create table dc_option (dc_id integer not null, ipv4 text not null, ipv6 text not null, auth_key blob,
+        primary key (dc_id));
+    create table peer_info (peer_id integer not null, hash integer, subtype integer, primary key (peer_id));
+    create table update_state (pts integer not null, qts integer not null, date integer not null,
+        seq integer not null);
+    create table channel_state (peer_id integer not null, pts integer not null, primary key (peer_id));
+    pragma user_version = 1;";
+
+pub(super) async fn read(database: &mut Database, addresses: &Addresses) -> Result<Parsed, Error> {
+    let version = database.user_version().await?;
+    if version != VERSION {
+        return Err(Error::UnknownVersion(version));
+    }
+    let homes = database.rows("dc_home", &["dc_id"], "true", 2).await?;
+    let home_dc = match homes.as_slice() {
+        [] => HOME_DEFAULT,
+        [row] => key::home_dc(row[0].integer().ok_or(Error::DataCentre(0))?)?,
+        _ => return Err(Error::SeveralSessions),
+    };
+    let mut notes = Vec::new();
+    let keys = keys(database, &mut notes).await?;
+    let home = keys.get(&home_dc).ok_or(Error::NoKey)?;
+    if let Some(address) = home.address {
+        address::judge(home_dc, address, addresses, &mut notes);
+    }
+    let mut material = key::material(home_dc, home.auth_key.clone(), None);
+    material.keys = keys;
+    if database.has("peer_info") {
+        let own = database.rows("peer_info", &["peer_id", "subtype"], "subtype & 1", 1).await?;
+        if let Some([id, subtype]) = own.first().map(Vec::as_slice) {
+            material.telegram_user_id = key::user_id(id.integer().unwrap_or(0), &mut notes);
+            material.is_bot = subtype.integer().map(|bits| bits & BOT != 0);
+        }
+    }
+    material.updates = updates(database, &mut notes).await?;
+    let peers = database.count("peer_info", "subtype is null or not subtype & 1").await?;
+    if peers > 0 {
+        notes.push(Note::NotCarried(Item::Peers(peers)));
+    }
+    let channels = database.count("channel_state", "true").await?;
+    if channels > 0 {
+        notes.push(Note::NotCarried(Item::ChannelStates(channels)));
+    }
+    Ok(Parsed { material, format: Format::Grammers, notes })
+}
+
+/// Of all data centres that have one.
+async fn keys(database: &mut Database, notes: &mut Vec<Note>) -> Result<BTreeMap<i32, DcKey>, Error> {
+    let rows = database
+        .rows("dc_option", &["dc_id", "ipv4", "ipv6", "auth_key"], "auth_key is not null", DCS_MAX + 1)
+        .await?;
+    if rows.len() > DCS_MAX {
+        return Err(Error::TooLarge);
+    }
+    let mut keys = BTreeMap::new();
+    for row in rows {
+        let number = row[0].integer().unwrap_or(0);
+        let dc = i32::try_from(number).ok().filter(|dc| *dc > 0).ok_or(Error::DataCentre(number))?;
+        let auth_key = key::auth_key(row[3].key_bytes()?)?;
+        let ipv4: SocketAddrV4 =
+            row[1].text().and_then(|text| text.parse().ok()).ok_or(Error::AddressInvalid)?;
+        let ipv6: SocketAddrV6 =
+            row[2].text().and_then(|text| text.parse().ok()).ok_or(Error::AddressInvalid)?;
+        let address = address::usable(SocketAddr::V4(ipv4))?;
+        if ipv6.ip().to_ipv4_mapped().is_none() && !notes.contains(&Note::NotCarried(Item::Ipv6Address)) {
+            notes.push(Note::NotCarried(Item::Ipv6Address));
+        }
+        keys.insert(dc, DcKey { auth_key, address: Some(address) });
+    }
+    Ok(keys)
+}
+
+async fn updates(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option<UpdateState>, Error> {
+    if !database.has("update_state") {
+        return Ok(None);
+    }
+    let rows = database.rows("update_state", &["pts", "qts", "date", "seq"], "true", 1).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let mut numbers = row.iter().map(|cell| cell.integer().and_then(|number| i32::try_from(number).ok()));
+    let mut next = || numbers.next().flatten();
+    let state = (|| Some(UpdateState { pts: next()?, qts: next()?, date: next()?, seq: next()? }))();
+    if state.is_none() {
+        notes.push(Note::UpdateStateImplausible);
+    }
+    Ok(state)
+}
+
+pub(super) async fn write(material: &Material, addresses: &Addresses) -> Result<Written, Error> {
+    let mut notes: Vec<Note> = key::lost_everywhere(material).into_iter().map(Note::NotCarried).collect();
+    let mut file = Builder::start(SCHEMA).await?;
+    file.insert("insert into dc_home values (?)", vec![Value::Integer(material.home_dc.into())]).await?;
+
+    // Every known data centre, with or without a key: for one that is missing, grammers takes Telegram's
+    // production address, wherever the session belongs.
+    let mut lost = 0;
+    let dcs: std::collections::BTreeSet<i32> =
+        material.keys.keys().chain(addresses.keys()).copied().collect();
+    for dc in dcs {
+        let key = material.keys.get(&dc);
+        match address::ipv4_of(dc, key, addresses) {
+            Some(ipv4) => write_dc(&mut file, dc, ipv4, key).await?,
+            None if dc == material.home_dc => return Err(Error::AddressUnknown(dc)),
+            None if key.is_some() => lost += 1,
+            None => {}
+        }
+    }
+    if lost > 0 {
+        notes.push(Note::NotCarried(Item::OtherKeys(lost)));
+    }
+    write_own_peer(&mut file, material, &mut notes).await?;
+    if let Some(state) = material.updates {
+        let numbers = [state.pts, state.qts, state.date, state.seq];
+        let values = numbers.into_iter().map(|number| Value::Integer(number.into())).collect();
+        file.insert("insert into update_state values (?, ?, ?, ?)", values).await?;
+    }
+    Ok(Written { data: file.finish().await?, notes })
+}
+
+async fn write_dc(file: &mut Builder, dc: i32, ipv4: SocketAddrV4, key: Option<&DcKey>) -> Result<(), Error> {
+    let ipv6 = match key.and_then(|key| key.address) {
+        Some(SocketAddr::V6(address)) => address,
+        // The column must not be empty; the mapped address leads to the same place.
+        Some(SocketAddr::V4(_)) | None => SocketAddrV6::new(ipv4.ip().to_ipv6_mapped(), ipv4.port(), 0, 0),
+    };
+    let auth_key = key.map_or(Value::Null, |key| Value::Blob(key.auth_key.expose_secret()));
+    let values = vec![
+        Value::Integer(dc.into()),
+        Value::Text(ipv4.to_string()),
+        Value::Text(ipv6.to_string()),
+        auth_key,
+    ];
+    file.insert("insert into dc_option values (?, ?, ?, ?)", values).await
+}
+
+/// The account itself. Its access hash is not known here, and grammers takes NULL for that.
+async fn write_own_peer(file: &mut Builder, material: &Material, notes: &mut Vec<Note>) -> Result<(), Error> {
+    match material.telegram_user_id {
+        Some(id) if (1..=USER_ID_MAX).contains(&id) => {
+            if material.is_bot.is_none() {
+                notes.push(Note::AssumedUser);
+            }
+            let subtype = if material.is_bot == Some(true) { SELF | BOT } else { SELF };
+            let values = vec![Value::Integer(id), Value::Integer(subtype)];
+            file.insert("insert into peer_info values (?, null, ?)", values).await
+        }
+        Some(_) => {
+            notes.push(Note::NotCarried(Item::UserId));
+            Ok(())
+        }
+        None => {
+            if material.is_bot.is_some() {
+                notes.push(Note::NotCarried(Item::BotFlag));
+            }
+            Ok(())
+        }
+    }
+}

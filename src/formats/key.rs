@@ -1,0 +1,79 @@
+//! From foreign bytes to authorization keys, and from keys to material.
+
+use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive};
+
+use super::{Error, Item, Note};
+use crate::domain::material::{AUTH_KEY_LENGTH, AuthKey, DcKey, Device, Material};
+
+/// The data centres where accounts live.
+pub(super) const HOME_DCS: RangeInclusive<i32> = 1..=5;
+
+/// A key of exactly the right length that is not "none" (empty or all zero).
+pub(super) fn auth_key(bytes: &[u8]) -> Result<AuthKey, Error> {
+    if bytes.is_empty() {
+        return Err(Error::NoKey);
+    }
+    if bytes.len() != AUTH_KEY_LENGTH {
+        return Err(Error::KeyLength(bytes.len() as u64));
+    }
+    AuthKey::from_slice(bytes).map_err(|_| Error::NoKey)
+}
+
+/// The number of a home data centre.
+pub(super) fn home_dc(number: i64) -> Result<i32, Error> {
+    i32::try_from(number).ok().filter(|dc| HOME_DCS.contains(dc)).ok_or(Error::DataCentre(number))
+}
+
+/// Material of a source that knows a data centre, its key and perhaps its address, and nothing else.
+pub(super) fn material(home_dc: i32, auth_key: AuthKey, address: Option<SocketAddr>) -> Material {
+    Material {
+        home_dc,
+        keys: BTreeMap::from([(home_dc, DcKey { auth_key, address })]),
+        telegram_user_id: None,
+        is_bot: None,
+        api_id: 0,
+        device: Device::default(),
+        proxy: None,
+        updates: None,
+    }
+}
+
+/// A user id as found, if it can be one.
+pub(super) fn user_id(number: i64, notes: &mut Vec<Note>) -> Option<i64> {
+    if number > 0 {
+        Some(number)
+    } else {
+        notes.push(Note::UserIdImplausible);
+        None
+    }
+}
+
+/// What a form that knows home data centre, key and address only, cannot carry; `user_id` and `updates` are
+/// for the caller, whose form may have a place for them.
+pub(super) fn lost(material: &Material) -> Vec<Note> {
+    let mut items = Vec::new();
+    let others = material.keys.len().saturating_sub(1);
+    if others > 0 {
+        items.push(Item::OtherKeys(others as u64));
+    }
+    if material.is_bot.is_some() {
+        items.push(Item::BotFlag);
+    }
+    items.extend(lost_everywhere(material));
+    items.into_iter().map(Note::NotCarried).collect()
+}
+
+/// What no library's form carries: it belongs into the worker's own settings.
+pub(super) fn lost_everywhere(material: &Material) -> Vec<Item> {
+    let mut items = Vec::new();
+    if material.api_id != 0 {
+        items.push(Item::ApiId);
+    }
+    if material.device != Device::default() {
+        items.push(Item::Device);
+    }
+    if material.proxy.is_some() {
+        items.push(Item::Proxy);
+    }
+    items
+}

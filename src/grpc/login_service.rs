@@ -1,0 +1,184 @@
+//! `usm.v1.LoginService`
+
+use std::{collections::VecDeque, time::Duration};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use tonic::{Request, Status, async_trait};
+use usm_client::v1::{self, login_service_server::LoginService};
+
+use crate::{
+    app::{App, logins::StartQr},
+    domain::{error::Error, login::Login, secret::Secret},
+    grpc::{
+        call::{Answer, admitted, answer, later, leave_empty},
+        convert::{self, login::login},
+    },
+};
+
+/// How often a watcher hears that it still watches; the contract promises 30 s.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+/// The longest password the contract takes, in characters.
+const PASSWORD_LENGTH_MAX: usize = 256;
+
+pub(crate) struct Logins {
+    pub(crate) app: App,
+}
+
+#[async_trait]
+impl LoginService for Logins {
+    async fn start_qr_login(
+        &self,
+        request: Request<v1::StartQrLoginRequest>,
+    ) -> Answer<v1::StartQrLoginResponse> {
+        let (call, request) = admitted(request)?;
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        leave_empty(&[("labels", request.labels.is_empty())])?;
+        let start = StartQr {
+            key,
+            expected_user: convert::account("expected_telegram_user_id", request.expected_telegram_user_id)?,
+            api_key_alias: convert::given(request.api_key_alias),
+            device: convert::material::device_given(request.device)?,
+            proxy: convert::material::proxy_given(request.proxy)?,
+            request_id: convert::request_id(&request.request_id)?,
+        };
+        let started = self.app.start_qr_login(&caller, start).await?;
+        answer(v1::StartQrLoginResponse { login: Some(login(&started)?) })
+    }
+
+    async fn start_phone_login(
+        &self,
+        _request: Request<v1::StartPhoneLoginRequest>,
+    ) -> Answer<v1::StartPhoneLoginResponse> {
+        later()
+    }
+
+    async fn start_bot_login(
+        &self,
+        _request: Request<v1::StartBotLoginRequest>,
+    ) -> Answer<v1::StartBotLoginResponse> {
+        later()
+    }
+
+    async fn submit_code(&self, _request: Request<v1::SubmitCodeRequest>) -> Answer<v1::SubmitCodeResponse> {
+        later()
+    }
+
+    async fn resend_code(&self, _request: Request<v1::ResendCodeRequest>) -> Answer<v1::ResendCodeResponse> {
+        later()
+    }
+
+    async fn submit_password(
+        &self,
+        request: Request<v1::SubmitPasswordRequest>,
+    ) -> Answer<v1::SubmitPasswordResponse> {
+        let (call, mut request) = admitted(request)?;
+        let password = password(std::mem::take(&mut request.password))?;
+        convert::request_id(&request.request_id)?;
+        let (caller, ticket) = call.for_ticket(&request.ticket)?;
+        let after = self.app.submit_password(&caller, &ticket, password).await?;
+        answer(v1::SubmitPasswordResponse { login: Some(login(&after)?) })
+    }
+
+    async fn get_login(&self, request: Request<v1::GetLoginRequest>) -> Answer<v1::GetLoginResponse> {
+        let (call, request) = admitted(request)?;
+        let (caller, ticket) = call.for_ticket(&request.ticket)?;
+        let found = self.app.get_login(&caller, &ticket).await?;
+        answer(v1::GetLoginResponse { login: Some(login(&found)?) })
+    }
+
+    type WatchLoginStream = BoxStream<'static, Result<v1::WatchLoginResponse, Status>>;
+
+    async fn watch_login(&self, request: Request<v1::WatchLoginRequest>) -> Answer<Self::WatchLoginStream> {
+        let (call, request) = admitted(request)?;
+        let (caller, ticket) = call.for_ticket(&request.ticket)?;
+        let states = self.app.watch_login(&caller, &ticket).await?;
+        answer(Watching::over(states))
+    }
+
+    async fn finalize_login(
+        &self,
+        request: Request<v1::FinalizeLoginRequest>,
+    ) -> Answer<v1::FinalizeLoginResponse> {
+        let (call, mut request) = admitted(request)?;
+        let password = password(std::mem::take(&mut request.password))?;
+        let password = if password.is_empty() { None } else { Some(password) };
+        convert::request_id(&request.request_id)?;
+        let (caller, ticket) = call.for_ticket(&request.ticket)?;
+        let end = self.app.finalize_login(&caller, &ticket, password).await?;
+        answer(v1::FinalizeLoginResponse { login: Some(login(&end)?) })
+    }
+
+    async fn cancel_login(
+        &self,
+        request: Request<v1::CancelLoginRequest>,
+    ) -> Answer<v1::CancelLoginResponse> {
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        let (caller, ticket) = call.for_ticket(&request.ticket)?;
+        let cancelled = self.app.cancel_login(&caller, &ticket).await?;
+        answer(v1::CancelLoginResponse { login: Some(login(&cancelled)?) })
+    }
+}
+
+/// # Errors
+/// `ARGUMENT_INVALID` for one longer than any password.
+fn password(text: String) -> Result<Secret, Error> {
+    let password = Secret::new(text);
+    if password.expose_secret().chars().count() > PASSWORD_LENGTH_MAX {
+        return Err(Error::invalid("password", "must be at most 256 characters"));
+    }
+    Ok(password)
+}
+
+/// A login's states on their way to a watcher, with a sign of life where nothing happens.
+struct Watching {
+    states: BoxStream<'static, Result<Login, Error>>,
+    last: Option<Login>,
+    /// At most the two answers of one state.
+    waiting: VecDeque<v1::WatchLoginResponse>,
+    over: bool,
+}
+
+impl Watching {
+    fn over(
+        states: BoxStream<'static, Result<Login, Error>>,
+    ) -> BoxStream<'static, Result<v1::WatchLoginResponse, Status>> {
+        let watching = Self { states, last: None, waiting: VecDeque::new(), over: false };
+        futures::stream::unfold(watching, |mut watching| async move {
+            let next = watching.next().await?;
+            watching.over |= next.is_err();
+            Some((next.map_err(Status::from), watching))
+        })
+        .boxed()
+    }
+
+    async fn next(&mut self) -> Option<Result<v1::WatchLoginResponse, Error>> {
+        if let Some(answer) = self.waiting.pop_front() {
+            return Some(Ok(answer));
+        }
+        if self.over {
+            return None;
+        }
+        let state = match (tokio::time::timeout(HEARTBEAT, self.states.next()).await, &self.last) {
+            (Err(_silence), Some(last)) => return Some(convert::login::heartbeat(last)),
+            // Before the first state there is nothing to repeat.
+            (Err(_silence), None) => self.states.next().await?,
+            (Ok(state), _) => state?,
+        };
+        let answers = match state {
+            Ok(state) => {
+                let answers = convert::login::steps(self.last.as_ref(), &state);
+                self.last = Some(state);
+                answers
+            }
+            Err(error) => Err(error),
+        };
+        match answers {
+            Ok(answers) => {
+                self.waiting.extend(answers);
+                self.waiting.pop_front().map(Ok)
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! `usm.v1.SessionService`
+
+use futures::stream::BoxStream;
+use tonic::{Request, Status, async_trait};
+use usm_client::v1::{self, session_service_server::SessionService};
+use zeroize::Zeroizing;
+
+use crate::{
+    app::{
+        App,
+        import::{DryRun, Import},
+        sessions::Update,
+    },
+    domain::{
+        error::Error,
+        id::{AppId, SessionKey},
+        session::Custody,
+    },
+    grpc::{
+        auth::Listing,
+        call::{Answer, admitted, answer, later, leave_empty},
+        convert::{self, session::session},
+    },
+    store::{EventFilter, SessionFilter},
+};
+
+pub(crate) struct Sessions {
+    pub(crate) app: App,
+}
+
+#[async_trait]
+impl SessionService for Sessions {
+    async fn get_session(&self, request: Request<v1::GetSessionRequest>) -> Answer<v1::GetSessionResponse> {
+        let (call, request) = admitted(request)?;
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let found = self.app.get_session(&caller, &key).await?;
+        answer(v1::GetSessionResponse { session: Some(session(&found)) })
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListSessionsRequest>,
+    ) -> Answer<v1::ListSessionsResponse> {
+        let (call, request) = admitted(request)?;
+        leave_empty(&[
+            ("telegram_user_id", request.telegram_user_id == 0),
+            ("fingerprint", request.fingerprint.is_empty()),
+        ])?;
+        let page = convert::page(request.page_size, &request.page_token)?;
+        let Listing::Of(caller, tenant) = call.for_list(&request.tenant_id)? else {
+            return answer(v1::ListSessionsResponse::default());
+        };
+        let filter = SessionFilter {
+            tenant,
+            states: convert::session::states(&request.states)?,
+            custody: convert::session::custody_filter(request.custody)?,
+            labels: convert::labels(request.labels)?,
+            ..SessionFilter::default()
+        };
+        let page = self.app.list_sessions(&caller, filter, page).await?;
+        let sessions = page.items.iter().map(session).collect();
+        answer(v1::ListSessionsResponse { sessions, next_page_token: page.next_token })
+    }
+
+    type WatchSessionsStream = BoxStream<'static, Result<v1::WatchSessionsResponse, Status>>;
+
+    async fn watch_sessions(
+        &self,
+        _request: Request<v1::WatchSessionsRequest>,
+    ) -> Answer<Self::WatchSessionsStream> {
+        later()
+    }
+
+    async fn list_session_events(
+        &self,
+        request: Request<v1::ListSessionEventsRequest>,
+    ) -> Answer<v1::ListSessionEventsResponse> {
+        let (call, request) = admitted(request)?;
+        leave_empty(&[("after_sequence", request.after_sequence == 0), ("kinds", request.kinds.is_empty())])?;
+        let page = convert::page(request.page_size, &request.page_token)?;
+        let Listing::Of(caller, tenant) = call.for_list(&request.tenant_id)? else {
+            return answer(v1::ListSessionEventsResponse::default());
+        };
+        let key = match (&tenant, request.app_id.as_str()) {
+            (_, "") => None,
+            (Some(tenant), app) => Some(SessionKey { tenant: tenant.clone(), app: AppId::parse(app)? }),
+            (None, _) => return Err(Error::invalid("tenant_id", "must be given together with app_id").into()),
+        };
+        let page = self.app.list_session_events(&caller, EventFilter { key, tenant }, page).await?;
+        let events = page.items.iter().map(convert::session::event).collect();
+        answer(v1::ListSessionEventsResponse { events, next_page_token: page.next_token })
+    }
+
+    async fn import_session(
+        &self,
+        request: Request<v1::ImportSessionRequest>,
+    ) -> Answer<v1::ImportSessionResponse> {
+        let (call, mut request) = admitted(request)?;
+        // Wiped with this function, whatever becomes of the call.
+        let data = Zeroizing::new(std::mem::take(&mut request.data));
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let imported = self.app.import_session(&caller, import(key, data, request)?).await?;
+        answer(convert::session::imported(&imported))
+    }
+
+    async fn export_session(
+        &self,
+        _request: Request<v1::ExportSessionRequest>,
+    ) -> Answer<v1::ExportSessionResponse> {
+        later()
+    }
+
+    async fn validate_session(
+        &self,
+        request: Request<v1::ValidateSessionRequest>,
+    ) -> Answer<v1::ValidateSessionResponse> {
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let validated = self.app.validate_session(&caller, &key).await?;
+        answer(convert::session::validated(&validated))
+    }
+
+    async fn update_session(
+        &self,
+        request: Request<v1::UpdateSessionRequest>,
+    ) -> Answer<v1::UpdateSessionResponse> {
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        let given = request.session.ok_or_else(|| Error::invalid("session", "must be given"))?;
+        let (caller, key) = call.for_session(&given.tenant_id, &given.app_id)?;
+        let revision = convert::revision("session.revision", given.revision)?;
+        let update = update(given, request.update_mask)?;
+        let updated = self.app.update_session(&caller, &key, update, revision).await?;
+        answer(v1::UpdateSessionResponse { session: Some(session(&updated)) })
+    }
+
+    async fn take_custody(
+        &self,
+        request: Request<v1::TakeCustodyRequest>,
+    ) -> Answer<v1::TakeCustodyResponse> {
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        leave_empty(&[
+            ("legacy_fingerprint", request.legacy_fingerprint.is_empty()),
+            ("expected_revision", request.expected_revision == 0),
+        ])?;
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let taken = self.app.take_custody(&caller, &key).await?;
+        answer(v1::TakeCustodyResponse { session: Some(session(&taken)) })
+    }
+
+    async fn give_custody(
+        &self,
+        request: Request<v1::GiveCustodyRequest>,
+    ) -> Answer<v1::GiveCustodyResponse> {
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        leave_empty(&[
+            ("wait", convert::wait(request.wait)?.is_zero()),
+            ("expected_revision", request.expected_revision == 0),
+        ])?;
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let given = self.app.give_custody(&caller, &key).await?;
+        answer(v1::GiveCustodyResponse { session: Some(session(&given)) })
+    }
+
+    async fn revoke_session(
+        &self,
+        request: Request<v1::RevokeSessionRequest>,
+    ) -> Answer<v1::RevokeSessionResponse> {
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        leave_empty(&[("expected_revision", request.expected_revision == 0)])?;
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let revoked = self.app.revoke_session(&caller, &key).await?;
+        answer(v1::RevokeSessionResponse { session: Some(session(&revoked)) })
+    }
+
+    async fn reset_session(
+        &self,
+        request: Request<v1::ResetSessionRequest>,
+    ) -> Answer<v1::ResetSessionResponse> {
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        leave_empty(&[("expected_revision", request.expected_revision == 0)])?;
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let reset = self.app.reset_session(&caller, &key).await?;
+        answer(v1::ResetSessionResponse { session: Some(session(&reset)) })
+    }
+
+    async fn delete_session(
+        &self,
+        request: Request<v1::DeleteSessionRequest>,
+    ) -> Answer<v1::DeleteSessionResponse> {
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        leave_empty(&[("expected_revision", request.expected_revision == 0)])?;
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let last = self.app.get_session(&caller, &key).await?;
+        self.app.delete_session(&caller, &key).await?;
+        answer(v1::DeleteSessionResponse { session: Some(session(&last)) })
+    }
+}
+
+fn import(
+    key: SessionKey,
+    data: Zeroizing<Vec<u8>>,
+    request: v1::ImportSessionRequest,
+) -> Result<Import, Error> {
+    convert::request_id(&request.request_id)?;
+    leave_empty(&[
+        ("proxy", request.proxy.is_none()),
+        ("replace", !request.replace),
+        ("expected_revision", request.expected_revision == 0),
+        ("expected_telegram_user_id", request.expected_telegram_user_id == 0),
+        ("validate", !request.validate),
+        ("mint", !request.mint),
+        ("password", request.password.is_empty()),
+        ("passcode", request.passcode.is_empty()),
+        ("account_index", request.account_index == 0),
+    ])?;
+    if data.is_empty() {
+        return Err(Error::invalid("data", "must hold a session"));
+    }
+    Ok(Import {
+        key,
+        format: convert::material::format_given(request.format)?,
+        data,
+        custody: if request.legacy_stopped { Custody::Service } else { Custody::Legacy },
+        dry_run: if request.dry_run { DryRun::Yes } else { DryRun::No },
+        api_key_alias: convert::given(request.api_key_alias),
+        device: convert::material::device_given(request.device)?,
+        labels: convert::labels(request.labels)?,
+        legacy_fingerprint: convert::given(request.legacy_fingerprint),
+    })
+}
+
+fn update(given: v1::Session, mask: Option<prost_types::FieldMask>) -> Result<Update, Error> {
+    let paths = mask.map(|mask| mask.paths).unwrap_or_default();
+    if paths.is_empty() {
+        return Err(Error::invalid("update_mask", "must name what to change"));
+    }
+    if paths.iter().any(|path| path != "labels") {
+        return Err(Error::invalid("update_mask", "must name labels and nothing else in this version"));
+    }
+    Ok(Update { labels: Some(convert::labels(given.labels)?), ..Update::default() })
+}

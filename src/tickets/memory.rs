@@ -1,0 +1,211 @@
+//! Tickets in this process: nothing survives it, and nothing outside sees them.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use zeroize::Zeroizing;
+
+use super::{CheckpointChange, Created, Error, Watch, watch::Watches};
+use crate::domain::{
+    id::{RequestId, SessionKey, Ticket, TicketHash},
+    login::{Login, Method, State},
+};
+
+/// How many tickets are kept at most, ended ones included.
+const CAPACITY_DEFAULT: usize = 10_000;
+/// How often old rows are looked for while there is room.
+const SWEEP_AFTER: Duration = Duration::from_secs(1);
+
+/// The in-process form.
+#[derive(Debug)]
+pub struct Memory {
+    // Held for short map operations only, never across an await.
+    rows: Mutex<Rows>,
+    watches: Watches,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Rows {
+    by_ticket: HashMap<TicketHash, Row>,
+    active: HashMap<SessionKey, TicketHash>,
+    requests: HashMap<Request, TicketHash>,
+    swept: Instant,
+}
+
+#[derive(Debug)]
+struct Row {
+    login: Login,
+    checkpoint: Option<Checkpoint>,
+    expires: Instant,
+}
+
+struct Checkpoint(Zeroizing<Vec<u8>>);
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Checkpoint(..)")
+    }
+}
+
+impl Checkpoint {
+    fn of(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
+    }
+}
+
+/// What makes two requests the same one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Request {
+    id: RequestId,
+    subject: String,
+    key: SessionKey,
+    method: Method,
+}
+
+impl Request {
+    fn of(login: &Login) -> Option<Self> {
+        let id = login.request_id.clone()?;
+        Some(Self { id, subject: login.subject.clone(), key: login.key.clone(), method: login.method })
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::with_capacity(CAPACITY_DEFAULT)
+    }
+}
+
+impl Memory {
+    /// Room for this many tickets; a further one is [`Error::Full`].
+    pub fn with_capacity(capacity: usize) -> Self {
+        let rows = Rows {
+            by_ticket: HashMap::new(),
+            active: HashMap::new(),
+            requests: HashMap::new(),
+            swept: Instant::now(),
+        };
+        Self { rows: Mutex::new(rows), watches: Watches::default(), capacity }
+    }
+
+    pub(super) fn create(
+        &self,
+        login: &Login,
+        checkpoint: Option<&[u8]>,
+        ttl: Duration,
+    ) -> Result<Created, Error> {
+        let now = Instant::now();
+        let mut rows = self.lock();
+        rows.sweep(now, self.capacity);
+        let request = Request::of(login);
+        if let Some(existing) = request.as_ref().and_then(|request| rows.of_request(request, now)) {
+            return Ok(Created::Existing(existing));
+        }
+        let hash = login.ticket.hash();
+        if rows.live(&hash, now).is_some() {
+            return Err(Error::Conflict);
+        }
+        if rows.by_ticket.len() >= self.capacity {
+            return Err(Error::Full);
+        }
+
+        let superseded = rows.supersede(&login.key, now);
+        let login = Login { version: 1, ..login.clone() };
+        let expires = now + ttl;
+        rows.active.insert(login.key.clone(), hash.clone());
+        if let Some(request) = request {
+            rows.requests.insert(request, hash.clone());
+        }
+        let checkpoint = checkpoint.map(Checkpoint::of);
+        rows.by_ticket.insert(hash.clone(), Row { login: login.clone(), checkpoint, expires });
+        drop(rows);
+
+        self.watches.wake(&hash);
+        if let Some(former) = &superseded {
+            self.watches.wake(&former.hash());
+        }
+        Ok(Created::New { login, superseded })
+    }
+
+    pub(super) fn get(&self, ticket: &Ticket) -> Option<Login> {
+        self.lock().live(&ticket.hash(), Instant::now()).map(|row| row.login.clone())
+    }
+
+    pub(super) fn active(&self, key: &SessionKey) -> Option<Login> {
+        let rows = self.lock();
+        let hash = rows.active.get(key)?;
+        rows.live(hash, Instant::now()).map(|row| row.login.clone())
+    }
+
+    pub(super) fn checkpoint(&self, ticket: &Ticket) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        let rows = self.lock();
+        let row = rows.live(&ticket.hash(), Instant::now()).ok_or(Error::NotFound)?;
+        Ok(row.checkpoint.as_ref().map(|checkpoint| checkpoint.0.clone()))
+    }
+
+    pub(super) fn update(&self, login: &Login, checkpoint: CheckpointChange<'_>) -> Result<Login, Error> {
+        let hash = login.ticket.hash();
+        let mut rows = self.lock();
+        let now = Instant::now();
+        let row = rows.by_ticket.get_mut(&hash).filter(|row| row.expires > now).ok_or(Error::NotFound)?;
+        if row.login.version != login.version || row.login.state.is_final() {
+            return Err(Error::Conflict);
+        }
+        row.login = Login { version: login.version + 1, ..login.clone() };
+        match checkpoint {
+            CheckpointChange::Keep => {}
+            CheckpointChange::Set(bytes) => row.checkpoint = Some(Checkpoint::of(bytes)),
+            CheckpointChange::Clear => row.checkpoint = None,
+        }
+        let updated = row.login.clone();
+        drop(rows);
+        self.watches.wake(&hash);
+        Ok(updated)
+    }
+
+    pub(super) fn watch(&self, ticket: &Ticket) -> Result<Watch, Error> {
+        self.watches.begin(ticket.hash())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rows {
+    fn live(&self, hash: &TicketHash, now: Instant) -> Option<&Row> {
+        self.by_ticket.get(hash).filter(|row| row.expires > now)
+    }
+
+    fn of_request(&self, request: &Request, now: Instant) -> Option<Login> {
+        let hash = self.requests.get(request)?;
+        self.live(hash, now).map(|row| row.login.clone())
+    }
+
+    /// Ends the active login of a session, unless it has ended, and names it.
+    fn supersede(&mut self, key: &SessionKey, now: Instant) -> Option<Ticket> {
+        let hash = self.active.get(key)?;
+        let row = self.by_ticket.get_mut(hash).filter(|row| row.expires > now)?;
+        if row.login.state.is_final() {
+            return None;
+        }
+        row.login.state = State::Superseded;
+        row.login.version += 1;
+        Some(row.login.ticket.clone())
+    }
+
+    /// Forgets rows whose time is over, now and then, and always before running out of room.
+    fn sweep(&mut self, now: Instant, capacity: usize) {
+        if self.by_ticket.len() < capacity && now.duration_since(self.swept) < SWEEP_AFTER {
+            return;
+        }
+        self.swept = now;
+        let Self { by_ticket, active, requests, .. } = self;
+        by_ticket.retain(|_, row| row.expires > now);
+        active.retain(|_, hash| by_ticket.contains_key(hash));
+        requests.retain(|_, hash| by_ticket.contains_key(hash));
+    }
+}

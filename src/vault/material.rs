@@ -1,0 +1,163 @@
+//! The plaintext form of key material inside its envelope.
+//!
+//! A version byte, then the fields in a fixed order. Another set of fields is another version: a reader refuses
+//! what it does not know, because writing the row back would lose it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use zeroize::Zeroizing;
+
+use super::{
+    Error,
+    bytes::{Reader, Writer},
+};
+use crate::domain::{
+    material::{AUTH_KEY_LENGTH, AuthKey, DcKey, Device, Material, Proxy, UpdateState},
+    secret::Secret,
+};
+
+const VERSION: u8 = 1;
+/// Telegram has five data centres, and a few keys for media ones may come with an import.
+const KEYS_MAX: usize = 64;
+/// What a version 1 needs at most for the keys and the fixed fields.
+const FIXED_ROOM: usize = KEYS_MAX * (AUTH_KEY_LENGTH + 40) + 256;
+
+pub(super) fn encode(material: &Material) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let device = &material.device;
+    let texts = [
+        &device.device_model,
+        &device.system_version,
+        &device.app_version,
+        &device.system_lang_code,
+        &device.lang_code,
+    ];
+    let proxy_length = material.proxy.as_ref().map_or(0, |proxy| proxy.url.expose_secret().len());
+    let room = FIXED_ROOM + proxy_length + texts.iter().map(|text| text.len()).sum::<usize>();
+    let mut out = Writer::with_room(room);
+
+    out.u8(VERSION)?;
+    out.i32(material.home_dc)?;
+    if material.keys.len() > KEYS_MAX {
+        return Err(Error::TooLarge);
+    }
+    out.u8(u8::try_from(material.keys.len()).map_err(|_| Error::TooLarge)?)?;
+    for (dc, key) in &material.keys {
+        out.i32(*dc)?;
+        out.raw(key.auth_key.expose_secret())?;
+        write_address(&mut out, key.address)?;
+    }
+    match material.telegram_user_id {
+        None => out.u8(0)?,
+        Some(user) => {
+            out.u8(1)?;
+            out.i64(user)?;
+        }
+    }
+    out.u8(match material.is_bot {
+        None => 0,
+        Some(false) => 1,
+        Some(true) => 2,
+    })?;
+    out.i32(material.api_id)?;
+    for text in texts {
+        out.text(text)?;
+    }
+    match &material.proxy {
+        None => out.u8(0)?,
+        Some(proxy) => {
+            out.u8(1)?;
+            out.text(proxy.url.expose_secret())?;
+        }
+    }
+    match material.updates {
+        None => out.u8(0)?,
+        Some(updates) => {
+            out.u8(1)?;
+            for number in [updates.pts, updates.qts, updates.date, updates.seq] {
+                out.i32(number)?;
+            }
+        }
+    }
+    Ok(out.finish())
+}
+
+pub(super) fn decode(plain: &[u8]) -> Result<Material, Error> {
+    let mut input = Reader::new(plain);
+    if input.u8()? != VERSION {
+        return Err(Error::UnknownForm);
+    }
+    let home_dc = input.i32()?;
+    let mut keys = std::collections::BTreeMap::new();
+    for _ in 0..input.u8()? {
+        let dc = input.i32()?;
+        let auth_key = AuthKey::from_slice(input.raw(AUTH_KEY_LENGTH)?).map_err(|_| Error::UnknownForm)?;
+        let address = read_address(&mut input)?;
+        keys.insert(dc, DcKey { auth_key, address });
+    }
+    let material = Material {
+        home_dc,
+        keys,
+        telegram_user_id: if flag(&mut input)? { Some(input.i64()?) } else { None },
+        is_bot: match input.u8()? {
+            0 => None,
+            1 => Some(false),
+            2 => Some(true),
+            _ => return Err(Error::UnknownForm),
+        },
+        api_id: input.i32()?,
+        device: Device {
+            device_model: input.text()?.to_owned(),
+            system_version: input.text()?.to_owned(),
+            app_version: input.text()?.to_owned(),
+            system_lang_code: input.text()?.to_owned(),
+            lang_code: input.text()?.to_owned(),
+        },
+        proxy: if flag(&mut input)? { Some(Proxy { url: Secret::new(input.text()?) }) } else { None },
+        updates: if flag(&mut input)? {
+            Some(UpdateState { pts: input.i32()?, qts: input.i32()?, date: input.i32()?, seq: input.i32()? })
+        } else {
+            None
+        },
+    };
+    input.finish()?;
+    Ok(material)
+}
+
+fn flag(input: &mut Reader<'_>) -> Result<bool, Error> {
+    match input.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Error::UnknownForm),
+    }
+}
+
+fn write_address(out: &mut Writer, address: Option<SocketAddr>) -> Result<(), Error> {
+    let Some(address) = address else { return out.u8(0) };
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            out.u8(4)?;
+            out.raw(&ip.octets())?;
+        }
+        IpAddr::V6(ip) => {
+            out.u8(6)?;
+            out.raw(&ip.octets())?;
+        }
+    }
+    out.raw(&address.port().to_be_bytes())
+}
+
+fn read_address(input: &mut Reader<'_>) -> Result<Option<SocketAddr>, Error> {
+    let kind = input.u8()?;
+    Ok(match kind {
+        0 => None,
+        4 => {
+            let ip = Ipv4Addr::from(input.array::<4>()?);
+            Some(SocketAddrV4::new(ip, u16::from_be_bytes(input.array()?)).into())
+        }
+        6 => {
+            let ip = Ipv6Addr::from(input.array::<16>()?);
+            Some(SocketAddrV6::new(ip, u16::from_be_bytes(input.array()?), 0, 0).into())
+        }
+        _ => return Err(Error::UnknownForm),
+    })
+}
