@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +25,7 @@ use usm::{
     },
     http::{self, Readiness},
     store::{Options, Store},
-    telegram::{ApiKey, Endpoint, Telegram},
+    telegram::{ApiKey, Telegram, endpoint::Endpoint},
     telemetry,
     tickets::{Memory, Tickets},
     vault::{KeyRing, Vault},
@@ -232,19 +231,18 @@ async fn app(setup: &Setup, tickets: Tickets, folder: &Path) -> App {
     let mut options =
         Options::new(setup.database.clone().unwrap_or(embedded), setup.telegram.environment().clone());
     options.quiet_gap = setup.quiet_gap;
-    let api_key = ApiKey { api_id: 17349, api_hash: Secret::new("344583e45741c457fe1862106095a5eb") };
+    let api_key = ApiKey { api_id: 1, api_hash: Secret::new("test") };
     let ring = KeyRing::create(&folder.join("usm.keys"), usm::app::now()).unwrap();
     App::new(
         Adapters {
             store: Store::open(options).await.unwrap(),
             tickets,
             telegram: Telegram::new(setup.telegram.clone()),
-            vault: Arc::new(Vault::new(ring)),
+            vault: Vault::new(ring),
         },
         Settings {
             environment: setup.telegram.environment().clone(),
             lease_ttl: setup.lease_ttl,
-            quiet_gap: setup.quiet_gap,
             ticket_ttl: setup.ticket_ttl,
             api_keys: BTreeMap::from([("MASTER".to_owned(), api_key)]),
             api_key_default: "MASTER".to_owned(),
