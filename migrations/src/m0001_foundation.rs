@@ -93,6 +93,7 @@ fn sessions(backend: DbBackend) -> TableCreateStatement {
         .col(schema::text_null("lease_holder"))
         .col(schema::text_null("lease_subject"))
         .col(schema::text_null("lease_request_id"))
+        .col(schema::text_null("lease_purpose"))
         .col(schema::big_integer("lease_epoch").default(0))
         .col(schema::big_integer_null("lease_acquire_time"))
         .col(schema::big_integer_null("lease_expire_time"))

@@ -102,7 +102,15 @@ pub(crate) enum Failure {
     Usage(String),
 }
 
-impl<E: std::fmt::Display> From<E> for Failure {
+impl Failure {
+    fn text(&self) -> &str {
+        match self {
+            Self::Failed(text) | Self::Usage(text) => text,
+        }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Failed(error.to_string())
     }

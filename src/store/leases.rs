@@ -33,7 +33,7 @@ use crate::{
         events, material,
         rows::{Read, key, returning},
         scope, settings,
-        tx::{Access, commit, within},
+        tx::{Access, commit, rollback, within},
     },
 };
 
@@ -111,12 +111,21 @@ impl Store {
                     let event = NewEvent::of(Kind::LeaseGranted, &caller.subject)
                         .detail("holder", request.holder.as_str())
                         .detail("epoch", read.row.lease_epoch);
-                    events::append(&tx, &request.key, vec![event], caller.now).await?;
-                    self.granted(&tx, caller, request, read).await?
+                    let granted = self.granted(&tx, caller, request, read, fresh).await?;
+                    if matches!(granted, Acquire::Granted(_)) {
+                        events::append(&tx, &request.key, told(request.purpose, event), caller.now).await?;
+                    }
+                    granted
                 }
                 None => self.not_granted(&tx, caller, request).await?,
             };
-            commit(tx, GRANTING).await?;
+            match answer {
+                // Nothing to lend: the grant is taken back, as if it never was.
+                Acquire::NotLendable(_) => rollback(tx, GRANTING).await?,
+                Acquire::Granted(_) | Acquire::Busy { .. } | Acquire::NotFound | Acquire::Disabled => {
+                    commit(tx, GRANTING).await?;
+                }
+            }
             Ok(answer)
         })
         .await
@@ -141,7 +150,7 @@ impl Store {
                 .cond_where(self.lendable(Purpose::Lend))
                 .returning(returning(self.backend));
             let answer = match tx.query_one(&query).await.map_err(classify(RENEWING))? {
-                Some(row) => Renew::Renewed(as_lease(&Read::from_result(&row)?, lease)?),
+                Some(row) => Renew::Renewed(fresh(&Read::from_result(&row)?, lease)?),
                 None => self.not_renewed(&tx, caller, lease, epoch).await?,
             };
             commit(tx, RENEWING).await?;
@@ -192,7 +201,7 @@ impl Store {
                         .detail("epoch", epoch)
                         .detail("connections", closed);
                     let key = key(&read.row.tenant_id, &read.row.app_id)?;
-                    events::append(&tx, &key, vec![event], caller.now).await?;
+                    events::append(&tx, &key, told(purpose(&read), event), caller.now).await?;
                     Released::Done(Box::new(read.session(self.quiet_gap)?))
                 }
                 None => self.not_released(&tx, caller, lease, epoch).await?,
@@ -251,6 +260,7 @@ impl Store {
             .value(Column::LeaseHolder, request.holder.as_str())
             .value(Column::LeaseSubject, caller.subject.as_str())
             .value(Column::LeaseRequestId, request_id)
+            .value(Column::LeasePurpose, name(request.purpose))
             .value(Column::LeaseEpoch, Expr::col(Column::LeaseEpoch).add(1))
             .value(Column::LeaseAcquireTime, now(self.backend))
             .value(Column::LeaseExpireTime, now(self.backend).add(millis(request.ttl)))
@@ -261,8 +271,14 @@ impl Store {
             .cond_where(scope::session(caller, &request.key))
             .cond_where(self.lendable(request.purpose))
             .cond_where(self.lease_is_over())
-            .and_where(switched_off().not())
             .returning(returning(self.backend));
+        match request.purpose {
+            Purpose::Lend => {
+                query.and_where(switched_off().not());
+            }
+            // Ending an authorization has to work while no worker may get one.
+            Purpose::Inspect => {}
+        }
         let row = tx.query_one(&query).await.map_err(classify(GRANTING))?;
         row.map(|row| Read::from_result(&row)).transpose()
     }
@@ -275,14 +291,24 @@ impl Store {
         caller: &Caller,
         request: &Request,
         read: Read,
+        lease: fn(&Read, &LeaseId) -> Result<Lease, Error>,
     ) -> Result<Acquire, Error> {
-        let sealed = material::read(tx, caller, &request.key)
-            .await?
-            .ok_or(Error::Corrupt { what: "a usable session has no material" })?;
+        let Some(sealed) = material::read(tx, caller, &request.key).await? else {
+            return match request.purpose {
+                Purpose::Lend => Err(Error::Corrupt { what: "a usable session has no material" }),
+                Purpose::Inspect => {
+                    let mut session = read.session(self.quiet_gap)?;
+                    // The grant is about to be taken back.
+                    session.lease = None;
+                    session.lease_epoch -= 1;
+                    Ok(Acquire::NotLendable(Box::new(session)))
+                }
+            };
+        };
         if sealed.version != read.row.material_version {
             return Err(Error::Corrupt { what: "material and session differ in version" });
         }
-        let lease = as_lease(&read, &request.lease_id)?;
+        let lease = lease(&read, &request.lease_id)?;
         let session = read.session(self.quiet_gap)?;
         Ok(Acquire::Granted(Box::new(Grant { lease, session, sealed })))
     }
@@ -305,10 +331,10 @@ impl Store {
             return Ok(Acquire::NotLendable(Box::new(read.session(self.quiet_gap)?)));
         }
         if repeats(&read, caller, request) {
-            return self.granted(tx, caller, request, read).await;
+            return self.granted(tx, caller, request, read, remaining).await;
         }
         let free_in = read.rest(self.quiet_gap);
-        if free_in.is_none() && self.is_switched_off(tx).await? {
+        if free_in.is_none() && request.purpose == Purpose::Lend && self.is_switched_off(tx).await? {
             return Ok(Acquire::Disabled);
         }
         // Free by now, if the lease ended between the two statements: worth another try at once.
@@ -386,6 +412,29 @@ impl Store {
     }
 }
 
+/// What the column of purposes holds.
+const fn name(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Lend => "lend",
+        Purpose::Inspect => "inspect",
+    }
+}
+
+fn purpose(read: &Read) -> Purpose {
+    match read.row.lease_purpose.as_deref() {
+        Some("inspect") => Purpose::Inspect,
+        _ => Purpose::Lend,
+    }
+}
+
+/// The log tells who got a session; the service's own regular looks at it would drown that.
+fn told(purpose: Purpose, event: NewEvent) -> Vec<NewEvent> {
+    match purpose {
+        Purpose::Lend => vec![event],
+        Purpose::Inspect => Vec::new(),
+    }
+}
+
 /// Whether the feature is off, as the database knows it: no replica can miss it.
 fn switched_off() -> SimpleExpr {
     Expr::exists(
@@ -421,6 +470,7 @@ fn repeats(read: &Read, caller: &Caller, request: &Request) -> bool {
         && row.lease_request_id.as_deref() == Some(&request_id.to_text())
         && row.lease_subject.as_deref() == Some(&caller.subject)
         && row.lease_holder.as_deref() == Some(request.holder.as_str())
+        && purpose(read) == request.purpose
         && row.lease_id_hash.as_deref() == Some(&hash(&request.lease_id))
 }
 
@@ -429,7 +479,19 @@ fn hash(lease: &LeaseId) -> String {
     hex::encode(Sha256::digest(lease.expose_secret().as_bytes()))
 }
 
-fn as_lease(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
+/// A lease that was granted or extended just now: its whole span. The holder counts from before it asked, so
+/// it stops before the row's expiry, which counts from the statement.
+fn fresh(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
+    let ttl = read.row.lease_ttl.and_then(|millis| u64::try_from(millis).ok());
+    as_lease(read, lease_id, ttl.map(Duration::from_millis))
+}
+
+/// A lease that was granted earlier: what is left of it.
+fn remaining(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
+    as_lease(read, lease_id, read.live())
+}
+
+fn as_lease(read: &Read, lease_id: &LeaseId, ttl: Option<Duration>) -> Result<Lease, Error> {
     let corrupt = || Error::Corrupt { what: "lease" };
     let row = &read.row;
     Ok(Lease {
@@ -437,7 +499,7 @@ fn as_lease(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
         key: key(&row.tenant_id, &row.app_id)?,
         holder: Holder::parse(row.lease_holder.as_deref().unwrap_or_default()).map_err(|_| corrupt())?,
         epoch: row.lease_epoch,
-        ttl: read.live().ok_or_else(corrupt)?,
+        ttl: ttl.ok_or_else(corrupt)?,
         acquire_time: Timestamp::from_millis(row.lease_acquire_time.ok_or_else(corrupt)?),
     })
 }

@@ -139,8 +139,14 @@ pub(super) async fn refuse_pooler(
 
 async fn simple(connection: &mut PgConnection, sql: &'static str, patience: Duration) -> Result<(), Error> {
     bounded(patience, async {
-        sqlx::raw_sql(sql).execute(connection).await.map_err(classify_sqlx(DOING))?;
-        Ok(())
+        match sqlx::raw_sql(sql).execute(connection).await {
+            Ok(_) => Ok(()),
+            // A pooler that gives a connection for single statements knows no transactions at all.
+            Err(sqlx::Error::Database(refused)) if refused.message().contains("pooling mode") => {
+                Err(Unfit::TransactionPooler.into())
+            }
+            Err(error) => Err(classify_sqlx(DOING)(error)),
+        }
     })
     .await
 }

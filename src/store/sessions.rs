@@ -473,6 +473,7 @@ fn no_lease() -> Vec<(Column, SimpleExpr)> {
         (Column::LeaseHolder, text()),
         (Column::LeaseSubject, text()),
         (Column::LeaseRequestId, text()),
+        (Column::LeasePurpose, text()),
         (Column::LeaseAcquireTime, number()),
         (Column::LeaseExpireTime, number()),
         (Column::LeaseTtl, number()),

@@ -103,6 +103,10 @@ pub(super) async fn commit(tx: DatabaseTransaction, doing: &'static str) -> Resu
     tx.commit().await.map_err(classify(doing))
 }
 
+pub(super) async fn rollback(tx: DatabaseTransaction, doing: &'static str) -> Result<(), Error> {
+    tx.rollback().await.map_err(classify(doing))
+}
+
 /// Gives `work` until `deadline` and no longer. What it had begun is rolled back.
 pub(super) async fn within<T>(
     deadline: Instant,

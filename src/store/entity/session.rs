@@ -37,6 +37,7 @@ pub struct Model {
     pub lease_holder: Option<String>,
     pub lease_subject: Option<String>,
     pub lease_request_id: Option<String>,
+    pub lease_purpose: Option<String>,
     pub lease_epoch: i64,
     pub lease_acquire_time: Option<i64>,
     /// Empty once every connection is known to be closed.

@@ -1,1 +1,24 @@
-//! Support: poll.
+//! Waiting for a state instead of for a while.
+
+use std::time::{Duration, Instant};
+
+/// How long a state may take to come true before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks until `look` finds something.
+///
+/// # Panics
+/// When nothing was found within [`PATIENCE`], naming `what` was waited for.
+pub(crate) async fn until<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
