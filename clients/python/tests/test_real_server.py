@@ -61,7 +61,10 @@ async def test_the_authorization_that_went_in_comes_out(real: RealServer) -> Non
     account = await real.account(dc=1)
     async with real.client() as client, client.lease(TENANT, account.app_id, "worker-1") as lease:
         session = telethon.StringSession(lease.material.session_string())
-        assert session.auth_key.key == account.auth_key and session.dc_id == lease.material.dc_id == 1
+        same = session.auth_key.key == account.auth_key  # compared here: a failed assertion would print both
+        assert same and session.dc_id == 1
+        material = lease.material
+        assert (material.dc_id, material.environment) == (1, "sandbox") and material.material_version >= 1
         assert account.auth_key.hex() not in repr(lease) + repr(lease.material)
         lease.confirm_connections_closed()
 

@@ -198,7 +198,8 @@ class Gate:
 
     async def open(self, connection: Any, opening: Any) -> None:
         """Opens a connection and remembers its socket, also if it fails midway."""
-        place = (connection._ip, connection._port)
+        # Behind an MTProto proxy every data centre has the address of the proxy.
+        place = (connection._dc_id, connection._ip, connection._port)
         self._opening += 1
         try:
             await self.admit(place)
