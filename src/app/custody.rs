@@ -53,6 +53,6 @@ impl App {
             login_ticket: TicketRule::Any,
             events: vec![NewEvent::of(kind, &caller.subject)],
         };
-        Ok(self.0.store.commit(caller, change).await?)
+        Ok(self.commit(caller, change).await?)
     }
 }

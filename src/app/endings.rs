@@ -60,7 +60,7 @@ impl App {
             login_ticket: TicketRule::Any,
             events: vec![NewEvent::transition(moved, &caller.subject).detail("log_out", log_out.name())],
         };
-        Ok(self.0.store.commit(caller, change).await?)
+        Ok(self.commit(caller, change).await?)
     }
 
     /// A session whose login runs: the login ends too. Older material, if there is any, is logged out by housekeeping.
@@ -81,7 +81,7 @@ impl App {
             login_ticket: TicketRule::Any,
             events: vec![NewEvent::transition(moved, &caller.subject)],
         };
-        let revoked = self.0.store.commit(caller, change).await?;
+        let revoked = self.commit(caller, change).await?;
         if let Ok(Some(login)) = self.0.tickets.active(&key).await {
             let (answer, _unheard) = tokio::sync::oneshot::channel();
             if self.0.running.send(&login.ticket, Command::Cancel { answer }).is_err() {
@@ -119,7 +119,7 @@ impl App {
             login_ticket: TicketRule::Any,
             events: vec![NewEvent::transition(moved, &caller.subject)],
         };
-        Ok(self.0.store.commit(caller, change).await?)
+        Ok(self.commit(caller, change).await?)
     }
 
     /// Removes the session. Its audit log stays.
@@ -186,7 +186,7 @@ impl App {
             login_ticket: TicketRule::Any,
             events: vec![NewEvent::transition(moved, &caller.subject)],
         };
-        self.0.store.commit(caller, change).await?;
+        self.commit(caller, change).await?;
         Ok(())
     }
 }

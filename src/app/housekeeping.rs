@@ -15,6 +15,7 @@ use crate::{
         session::{Event, LogOut, LoginEnd, Session, StateName},
     },
     store::{Change, Expected, LeaseRule, MaterialChange, SessionFilter, TicketRule, settings},
+    telemetry::metrics,
 };
 
 /// Pause between rounds.
@@ -80,6 +81,18 @@ impl App {
         self.refresh_feature(&caller).await?;
         self.end_orphaned_logins(&caller, SETTLING).await?;
         self.repeat_log_outs(&caller).await?;
+        self.count(&caller).await
+    }
+
+    /// Shows how many sessions there are and how many of them are lent.
+    async fn count(&self, caller: &Caller) -> Result<(), Error> {
+        let counts = self.0.store.count_by_state(caller).await?;
+        for state in StateName::ALL {
+            let count = counts.iter().find(|(counted, _)| counted == state).map_or(0, |(_, count)| *count);
+            metrics::sessions_in(*state, u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        let held = self.0.store.count_leased(caller).await?;
+        metrics::leases_held(u32::try_from(held).unwrap_or(u32::MAX));
         Ok(())
     }
 
@@ -119,7 +132,7 @@ impl App {
             login_ticket: TicketRule::Any,
             events: vec![NewEvent::transition(moved, ACTOR)],
         };
-        match self.0.store.commit(caller, change).await {
+        match self.commit(caller, change).await {
             Ok(_) => tracing::info!(session.id = %key, "Returned a session whose login died to where it was"),
             Err(error) => {
                 tracing::debug!(session.id = %key, error = %error, "Somebody else moved the session first")

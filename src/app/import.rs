@@ -16,6 +16,7 @@ use crate::{
     },
     formats,
     store::{Change, Expected, LeaseRule, TicketRule},
+    telemetry::metrics::{self, Outcome},
 };
 
 /// The longest session that is taken in by one call, in bytes.
@@ -80,6 +81,7 @@ impl App {
         }
         check_labels(&import.labels)?;
         let parsed = formats::parse(&import.data, import.format, self.0.telegram.addresses()).await?;
+        metrics::material_read(parsed.format, Outcome::Ok);
         let mut material = parsed.material;
         material.check()?;
         self.adopt_api_key(&mut material, &import)?;
@@ -119,7 +121,7 @@ impl App {
             login_ticket: TicketRule::Any,
             events: vec![event.detail("format", parsed.format.name())],
         };
-        let session = self.0.store.commit(caller, change).await?;
+        let session = self.commit(caller, change).await?;
         Ok(Imported { session, outcome: ImportOutcome::Imported, format: parsed.format, warnings })
     }
 

@@ -17,6 +17,7 @@ use crate::{
     },
     formats,
     store::{self, LeaseFilter, SessionFilter},
+    telemetry::metrics::{self, Outcome},
 };
 
 /// How long a waiting acquire sleeps before it looks again, at most.
@@ -70,6 +71,16 @@ impl App {
     /// # Cancel safety
     /// Dropped after the grant, the lease runs out by itself; the same `request_id` returns it until then.
     pub async fn acquire_lease(&self, caller: &Caller, request: Acquire) -> Result<Acquired, Error> {
+        let begun = Instant::now();
+        let answer = self.lend(caller, request).await;
+        match &answer {
+            Ok(_) => metrics::lease_granted(begun.elapsed()),
+            Err(error) => metrics::lease_refused(error.reason),
+        }
+        answer
+    }
+
+    async fn lend(&self, caller: &Caller, request: Acquire) -> Result<Acquired, Error> {
         formats::writable(request.format)?;
         let ttl = lease::clamp_ttl(request.ttl, self.0.settings.lease_ttl)?;
         let asked = lease::Request {
@@ -144,7 +155,9 @@ impl App {
         let opened: Result<(Material, formats::Written), Error> = async {
             let mut material = self.0.vault.unseal(&session.key, &session.environment, &sealed)?;
             self.readdress(&mut material);
-            let written = formats::write(&material, format, self.0.telegram.addresses()).await?;
+            let written = formats::write(&material, format, self.0.telegram.addresses()).await;
+            metrics::material_written(format, if written.is_ok() { Outcome::Ok } else { Outcome::Failed });
+            let written = written?;
             Ok((material, written))
         }
         .await;

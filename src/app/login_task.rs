@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::{App, as_service, now, running::Command};
+use super::{
+    App, as_service, now,
+    running::{Command, Seat},
+};
 use crate::{
     domain::{
         caller::Caller,
@@ -23,6 +26,7 @@ use crate::{
         self,
         qr::{Abandoned, Authorized, PasswordOutcome, QrLogin, Step},
     },
+    telemetry::metrics::{self, LoginResult},
     tickets::CheckpointChange,
 };
 
@@ -36,20 +40,12 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs the login to its end. Never fails: whatever goes wrong becomes the login's state.
-pub(super) async fn run_qr(
-    app: App,
-    login: Login,
-    device: Device,
-    proxy: Option<Proxy>,
-    commands: mpsc::Receiver<Command>,
-) {
-    let ticket = login.ticket.clone();
-    let mut task = Task { app: app.clone(), login };
+pub(super) async fn run_qr(app: App, login: Login, device: Device, proxy: Option<Proxy>, mut seat: Seat) {
+    let mut task = Task { app, login };
     match task.connect(device, proxy).await {
-        Ok(telegram) => task.drive(telegram, commands).await,
+        Ok(telegram) => task.drive(telegram, &mut seat.commands).await,
         Err(error) => task.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await,
     }
-    app.0.running.dismiss(&ticket);
 }
 
 /// Ends a login that no process runs any more.
@@ -88,7 +84,7 @@ impl App {
             login_ticket: TicketRule::MustBe(login.ticket.hash()),
             events,
         };
-        match self.0.store.commit(&caller, change).await {
+        match self.commit(&caller, change).await {
             Ok(_) | Err(store::Error::TicketMoved) => Ok(()),
             Err(error) => Err(error),
         }
@@ -115,7 +111,7 @@ impl Task {
         Ok(self.app.0.telegram.start_qr(key.clone(), device, proxy, deadline).await?)
     }
 
-    async fn drive(&mut self, mut telegram: QrLogin, mut commands: mpsc::Receiver<Command>) {
+    async fn drive(&mut self, mut telegram: QrLogin, commands: &mut mpsc::Receiver<Command>) {
         let until = Instant::now() + self.login.expire_time.since(now());
         let stop = self.app.0.stop.clone();
         loop {
@@ -167,7 +163,10 @@ impl Task {
                 (Flow::Watch(Box::new(telegram)), None)
             }
             // The login waits it out by itself.
-            Err(telegram::Error::FloodWait { .. }) => (Flow::GoOn, Some(telegram)),
+            Err(telegram::Error::FloodWait { retry_after }) => {
+                metrics::flood_wait(retry_after);
+                (Flow::GoOn, Some(telegram))
+            }
             Err(error) => {
                 let error = Error::from(error);
                 tracing::info!(session.id = %self.login.key, error = %chain(&error), "Login failed");
@@ -201,7 +200,11 @@ impl Task {
                 let _ = answer.send(Ok(self.login.clone()));
                 (Flow::Watch(Box::new(telegram)), None)
             }
-            Some(Command::Supersede) | None => (Flow::Watch(Box::new(telegram)), None),
+            Some(Command::Supersede) | None => {
+                self.login.state = State::Superseded;
+                self.count_end();
+                (Flow::Watch(Box::new(telegram)), None)
+            }
         }
     }
 
@@ -293,7 +296,7 @@ impl Task {
                 login_ticket: TicketRule::MustBe(self.login.ticket.hash()),
                 events: vec![NewEvent::transition(moved, &self.login.subject)],
             };
-            self.app.0.store.commit(&caller, change).await?;
+            self.app.commit(&caller, change).await?;
             Ok(())
         }
         .await;
@@ -307,9 +310,25 @@ impl Task {
     async fn end(&mut self, state: State, end: LoginEnd) {
         self.app.return_row(&self.login, end).await;
         self.login.state = state;
+        self.count_end();
         if let Err(error) = self.publish().await {
             tracing::debug!(session.id = %self.login.key, error = %chain(&error), "The ticket had ended already");
         }
+    }
+
+    fn count_end(&self) {
+        let result = match &self.login.state {
+            State::Authorized { .. } => LoginResult::Authorized,
+            State::Expired => LoginResult::Expired,
+            State::Cancelled => LoginResult::Cancelled,
+            State::Superseded => LoginResult::Superseded,
+            State::Failed(_) => LoginResult::Failed,
+            State::Starting
+            | State::WaitingQrScan(_)
+            | State::WaitingCode
+            | State::WaitingPassword { .. } => return,
+        };
+        metrics::login_ended(self.login.method, result, now().since(self.login.create_time));
     }
 
     /// Seals what Telegram gave and writes it, or logs it out again.
@@ -326,6 +345,7 @@ impl Task {
         match self.write_authorized(&authorized).await {
             Ok(()) => {
                 self.login.state = State::Authorized { telegram_user_id: scanned };
+                self.count_end();
                 if let Err(error) = self.publish().await {
                     tracing::warn!(session.id = %self.login.key, error = %chain(&error), "Ticket does not show the success");
                 }
@@ -350,7 +370,7 @@ impl Task {
                 login_ticket: TicketRule::MustBe(self.login.ticket.hash()),
                 events: vec![NewEvent::of(Kind::AccountMismatch, &self.login.subject)],
             };
-            if let Err(error) = self.app.0.store.commit(&caller, change).await {
+            if let Err(error) = self.app.commit(&caller, change).await {
                 tracing::warn!(session.id = %self.login.key, error = %error, "Account mismatch is not in the audit log");
             }
         }
@@ -413,7 +433,7 @@ impl Task {
             login_ticket: TicketRule::MustBe(self.login.ticket.hash()),
             events,
         };
-        app.store.commit(&caller, change).await?;
+        self.app.commit(&caller, change).await?;
         if let Some(old) = old {
             self.log_out_material(&old).await;
         }

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use futures::stream::BoxStream;
 use tokio::sync::oneshot;
 
-use super::{App, login_task, new_ticket, running::Command};
+use super::{
+    App, login_task, new_ticket,
+    running::{Command, Seat},
+};
 use crate::{
     domain::{
         caller::Caller,
@@ -21,6 +24,7 @@ use crate::{
         session::{Custody, Event, LoginEnd, Session},
     },
     store::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
+    telemetry::metrics,
     tickets::{Created, Watch},
 };
 
@@ -72,20 +76,12 @@ impl App {
             return Ok(login);
         }
         let ticket = new_ticket();
-        let commands = self.0.running.admit(&ticket)?;
-        let started = self.register(caller, &request, &ticket, alias).await;
-        let (login, device, proxy) = match started {
-            Ok(login) => (login, request.device.unwrap_or_default(), request.proxy),
-            Err(error) => {
-                self.0.running.dismiss(&ticket);
-                return Err(error);
-            }
-        };
-        if login.ticket != ticket {
-            self.0.running.dismiss(&ticket);
-            return Ok(login);
+        let seat = Seat::take(self, &ticket)?;
+        let login = self.register(caller, &request, &ticket, alias).await?;
+        if login.ticket == ticket {
+            let (device, proxy) = (request.device.unwrap_or_default(), request.proxy);
+            self.0.tasks.spawn(login_task::run_qr(self.clone(), login.clone(), device, proxy, seat));
         }
-        self.0.tasks.spawn(login_task::run_qr(self.clone(), login.clone(), device, proxy, commands));
         Ok(login)
     }
 
@@ -123,6 +119,7 @@ impl App {
         };
         match self.0.tickets.create(&login, None, self.0.settings.ticket_ttl).await {
             Ok(Created::New { login, superseded }) => {
+                metrics::qr_login_started();
                 if let Some(old) = superseded {
                     // Not here: its owner notices when it next writes.
                     let _ = self.0.running.send(&old, Command::Supersede);
@@ -173,7 +170,7 @@ impl App {
             login_ticket: TicketRule::Any,
             events,
         };
-        Ok(self.0.store.commit(caller, change).await?)
+        Ok(self.commit(caller, change).await?)
     }
 
     /// # Errors
@@ -244,20 +241,24 @@ impl App {
     /// Waits for the login's end and answers it, however it ended; submits the password on the way if one is given.
     ///
     /// # Errors
-    /// `PASSWORD_INVALID` for a wrong password, `DEADLINE_EXCEEDED` if the login is not over in time.
+    /// `PASSWORD_REQUIRED`, `PASSWORD_INVALID` for a wrong password, `DEADLINE_EXCEEDED` if the login is not over in time.
     pub async fn finalize_login(
         &self,
         caller: &Caller,
         ticket: &Ticket,
         password: Option<Secret>,
     ) -> Result<Login, Error> {
-        let mut login = self.get_login(caller, ticket).await?;
-        if let Some(password) = password {
-            let wanted = |state: &State| state.is_final() || matches!(state, State::WaitingPassword { .. });
-            login = self.settled(caller, login, wanted).await?;
-            if matches!(login.state, State::WaitingPassword { .. }) {
-                login = self.submit_password(caller, ticket, password).await?;
-            }
+        let login = self.get_login(caller, ticket).await?;
+        let wanted = |state: &State| state.is_final() || matches!(state, State::WaitingPassword { .. });
+        let mut login = self.settled(caller, login, wanted).await?;
+        if matches!(login.state, State::WaitingPassword { .. }) {
+            let Some(password) = password else {
+                return Err(Error::new(
+                    Reason::PasswordRequired,
+                    "the account has a two-step password; finalize again with it",
+                ));
+            };
+            login = self.submit_password(caller, ticket, password).await?;
         }
         let login = self.settled(caller, login, State::is_final).await?;
         if login.state.is_final() { Ok(login) } else { Err(too_late()) }

@@ -21,7 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -37,8 +37,9 @@ use crate::{
         session::{Environment, Session},
         time::Timestamp,
     },
-    store::{MaterialChange, Store},
+    store::{self, Change, MaterialChange, Store},
     telegram::{ApiKey, Telegram},
+    telemetry::metrics,
     tickets::Tickets,
     vault::Vault,
 };
@@ -124,11 +125,21 @@ impl App {
         self.0.telegram.clone()
     }
 
+    /// Writes a change and counts the moves it makes.
+    async fn commit(&self, caller: &Caller, change: Change) -> Result<Session, store::Error> {
+        let moves: Vec<_> = change.events.iter().filter_map(|event| event.transition).collect();
+        let session = self.0.store.commit(caller, change).await?;
+        moves.iter().for_each(metrics::session_moved);
+        Ok(session)
+    }
+
     /// Seals material as the session's next version, and notes on the session what everybody may know of it.
     fn seal(&self, session: &mut Session, material: &Material) -> Result<MaterialChange, Error> {
         session.material_version += 1;
         session.dc_id = Some(material.home_dc);
+        let begun = Instant::now();
         session.fingerprint = self.0.vault.fingerprint(material);
+        metrics::fingerprint_computed(begun.elapsed());
         let sealed =
             self.0.vault.seal(&session.key, &session.environment, session.material_version, material)?;
         Ok(MaterialChange::Replace(sealed))
@@ -154,7 +165,7 @@ impl App {
 
 /// The service acting for itself, with a deadline of its own.
 fn as_service(subject: &str, limit: Duration) -> Caller {
-    Caller::as_service(subject, now(), std::time::Instant::now() + limit)
+    Caller::as_service(subject, now(), Instant::now() + limit)
 }
 
 fn random<const N: usize>() -> [u8; N] {

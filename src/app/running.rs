@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Mutex};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::App;
 use crate::domain::{
     error::{Error, Reason},
     id::{Ticket, TicketHash},
@@ -42,7 +43,7 @@ impl Running {
 
     /// # Errors
     /// `RATE_LIMITED` when as many logins run here as may.
-    pub(super) fn admit(&self, ticket: &Ticket) -> Result<mpsc::Receiver<Command>, Error> {
+    fn admit(&self, ticket: &Ticket) -> Result<mpsc::Receiver<Command>, Error> {
         let mut logins = self.lock();
         if logins.len() >= self.max {
             return Err(Error::new(Reason::RateLimited, "too many logins run at once; try again later")
@@ -53,7 +54,7 @@ impl Running {
         Ok(receiver)
     }
 
-    pub(super) fn dismiss(&self, ticket: &Ticket) {
+    fn dismiss(&self, ticket: &Ticket) {
         self.lock().remove(&ticket.hash());
     }
 
@@ -73,6 +74,28 @@ impl Running {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TicketHash, mpsc::Sender<Command>>> {
         self.logins.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A login's place among the running ones, given up when dropped, also by a task that dies.
+pub(super) struct Seat {
+    app: App,
+    ticket: Ticket,
+    pub(super) commands: mpsc::Receiver<Command>,
+}
+
+impl Seat {
+    /// # Errors
+    /// `RATE_LIMITED` when as many logins run here as may.
+    pub(super) fn take(app: &App, ticket: &Ticket) -> Result<Self, Error> {
+        let commands = app.0.running.admit(ticket)?;
+        Ok(Self { app: app.clone(), ticket: ticket.clone(), commands })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.app.0.running.dismiss(&self.ticket);
     }
 }
 

@@ -89,7 +89,7 @@ impl App {
             login_ticket: TicketRule::Any,
             events: vec![NewEvent::of(Kind::Updated, &caller.subject)],
         };
-        Ok(self.0.store.commit(caller, change).await?)
+        Ok(self.commit(caller, change).await?)
     }
 }
 

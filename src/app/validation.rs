@@ -140,6 +140,6 @@ impl App {
             login_ticket: TicketRule::Any,
             events,
         };
-        Ok(self.0.store.commit(caller, change).await?)
+        Ok(self.commit(caller, change).await?)
     }
 }

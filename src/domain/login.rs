@@ -122,7 +122,7 @@ impl State {
                 "a newer login of this session took over; follow that one",
             )),
             Self::Cancelled => {
-                Some(Error::new(Reason::LoginWrongState, "the login was cancelled; start a new one"))
+                Some(Error::new(Reason::LoginCancelled, "the login was cancelled; start a new one"))
             }
             Self::Failed(failure) => {
                 let mut error = Error::new(failure.reason, "the login failed; start a new one");

@@ -238,6 +238,27 @@ impl Store {
         .await
     }
 
+    /// How many leases are live now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Corrupt`].
+    pub async fn count_leased(&self, caller: &Caller) -> Result<i64, Error> {
+        let mut query = Query::select();
+        query
+            .expr_as(Expr::col(Column::LeaseExpireTime).count(), "leases")
+            .from(Entity)
+            .cond_where(scope::sessions(caller))
+            .and_where(Expr::col(Column::LeaseExpireTime).gt(now(self.backend)));
+        within(caller.deadline, LISTING, async {
+            let tx = self.begin(caller, Access::Read, LISTING).await?;
+            let row = tx.query_one(&query).await.map_err(classify(LISTING))?;
+            commit(tx, LISTING).await?;
+            let corrupt = Error::Corrupt { what: "count of leases" };
+            row.and_then(|row| row.try_get("", "leases").ok()).ok_or(corrupt)
+        })
+        .await
+    }
+
     /// How many sessions are in each state; states without any are left out.
     ///
     /// # Errors
