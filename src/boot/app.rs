@@ -39,7 +39,8 @@ pub(super) async fn open(config: &Config, endpoint: Endpoint) -> Result<(App, Op
     let tickets = match &config.tickets.redis_url {
         None => Tickets::Memory(tickets::Memory::default()),
         Some(url) => {
-            let settings = tickets::Settings { url: url.clone(), prefix: config.tickets.redis_prefix.clone() };
+            let settings =
+                tickets::Settings { url: url.clone(), prefix: config.tickets.redis_prefix.clone() };
             Tickets::Redis(tickets::Redis::connect(&settings, vault.clone()).await?)
         }
     };

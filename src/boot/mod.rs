@@ -99,7 +99,8 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     // Listen first: of two servers on one address the second must not touch the database.
     let ports = Ports::bind(config.listen.main, config.listen.metrics).await?;
     let told = |error: io::Error| Error::Serving(error.to_string());
-    let (address, metrics_address) = (ports.main_address().map_err(told)?, ports.metrics_address().map_err(told)?);
+    let (address, metrics_address) =
+        (ports.main_address().map_err(told)?, ports.metrics_address().map_err(told)?);
     let exporter = telemetry::metrics::install().map_err(|error| Error::Metrics(error.to_string()))?;
     #[cfg(feature = "sandbox")]
     let (endpoint, sandbox) = endpoint(&config).await?;
@@ -112,7 +113,8 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     );
     let (app, lock) = app::open(&config, endpoint).await?;
     app.keep_house();
-    let (shutdown, draining, streams) = <(CancellationToken, CancellationToken, CancellationToken)>::default();
+    let (shutdown, draining, streams) =
+        <(CancellationToken, CancellationToken, CancellationToken)>::default();
     let (routes, health) = edge(&app, &config, authenticator, streams.clone()).build().await;
     let asked = app.clone();
     let readiness = http::Readiness::new(
@@ -158,7 +160,10 @@ impl Server {
 
     /// The one line that tells where the service is.
     pub fn ready_line(&self) -> String {
-        let metrics = self.metrics_address.map(|address| format!(", metrics http://{address}/metrics")).unwrap_or_default();
+        let metrics = self
+            .metrics_address
+            .map(|address| format!(", metrics http://{address}/metrics"))
+            .unwrap_or_default();
         let info = self.app.info();
         format!(
             "usm {} serves http://{} ({}, {} tickets, telegram {}){metrics}",
@@ -250,7 +255,12 @@ fn service_token(secret: &Secret, subject: &str, ttl: Duration, now: Timestamp) 
     Ok(auth::issue(secret, &order, now)?)
 }
 
-fn edge(app: &App, config: &Config, authenticator: auth::Authenticator, stop: CancellationToken) -> grpc::Edge {
+fn edge(
+    app: &App,
+    config: &Config,
+    authenticator: auth::Authenticator,
+    stop: CancellationToken,
+) -> grpc::Edge {
     grpc::Edge {
         app: app.clone(),
         authenticator,
@@ -286,8 +296,9 @@ async fn endpoint(
     secrets::private_folder(&persist)?;
     let settings = usm_sandbox::Config { persist: Some(persist), ..usm_sandbox::Config::default() };
     let sandbox = usm_sandbox::Sandbox::start(settings).await?;
-    let endpoint = crate::telegram::endpoint::Endpoint::sandbox(2, sandbox.dcs().clone(), &[sandbox.public_key_pem()])
-        .map_err(|error| Error::Endpoint { what: error.to_string() })?;
+    let endpoint =
+        crate::telegram::endpoint::Endpoint::sandbox(2, sandbox.dcs().clone(), &[sandbox.public_key_pem()])
+            .map_err(|error| Error::Endpoint { what: error.to_string() })?;
     Ok((endpoint, Some(sandbox)))
 }
 

@@ -77,7 +77,9 @@ pub(super) fn private_folder(file: &Path) -> Result<(), Error> {
 fn read_private(path: &Path) -> io::Result<Secret> {
     let metadata = fs::metadata(path)?;
     if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(io::Error::other("others can read it; run chmod 600 on it, or remove it to have a new one made"));
+        return Err(io::Error::other(
+            "others can read it; run chmod 600 on it, or remove it to have a new one made",
+        ));
     }
     let text = fs::read_to_string(path)?;
     let text = text.trim();

@@ -89,7 +89,9 @@ fn local_token() -> Option<String> {
 impl Api {
     pub(super) async fn remote(server: &str, token: Option<Secret>) -> Result<Self, Failure> {
         let mut endpoint = Endpoint::from_shared(server.to_owned())
-            .map_err(|_| Failure::Usage(format!("--server must be a URL such as http://127.0.0.1:50051, not {server}")))?
+            .map_err(|_| {
+                Failure::Usage(format!("--server must be a URL such as http://127.0.0.1:50051, not {server}"))
+            })?
             .connect_timeout(CONNECT_LIMIT)
             .timeout(Duration::from_secs(660));
         if server.starts_with("https://") {
@@ -190,7 +192,9 @@ pub(super) struct Key {
 pub(super) fn secret(flag: Option<String>, name: &str) -> Result<Secret, Failure> {
     match flag {
         Some(value) => {
-            output::note(format!("warning: --{name} on the command line can be seen by other users of this machine"));
+            output::note(format!(
+                "warning: --{name} on the command line can be seen by other users of this machine"
+            ));
             Ok(Secret::new(value))
         }
         None => Ok(Secret::new(rpassword::prompt_password(format!("{name}: "))?)),

@@ -15,7 +15,9 @@ const PAGE: i32 = 200;
 #[derive(Debug, Subcommand)]
 pub(super) enum Custody {
     /// This service owns the session from now on. Only after the legacy system stopped using it.
-    #[command(after_help = "Examples:\n  usm custody take --tenant-id acme --app-id news\n  usm custody take --all")]
+    #[command(
+        after_help = "Examples:\n  usm custody take --tenant-id acme --app-id news\n  usm custody take --all"
+    )]
     Take(Which),
     /// The legacy system owns the session from now on.
     #[command(after_help = "Example:\n  usm custody give --tenant-id acme --app-id news")]
@@ -60,7 +62,12 @@ impl Custody {
     }
 }
 
-async fn shift(api: &Api, direction: Direction, tenant_id: String, app_id: String) -> Result<v1::Session, tonic::Status> {
+async fn shift(
+    api: &Api,
+    direction: Direction,
+    tenant_id: String,
+    app_id: String,
+) -> Result<v1::Session, tonic::Status> {
     let session = match direction {
         Direction::Take => {
             let request = v1::TakeCustodyRequest { tenant_id, app_id, ..Default::default() };
@@ -81,9 +88,11 @@ async fn all(api: &Api, direction: Direction, tenant_id: String) -> Done {
         Direction::Give => v1::SessionCustody::Service,
     };
     let (mut moved, mut refusals) = (0_u64, 0_u64);
-    let mut request = v1::ListSessionsRequest { tenant_id, custody: from.into(), page_size: PAGE, ..Default::default() };
+    let mut request =
+        v1::ListSessionsRequest { tenant_id, custody: from.into(), page_size: PAGE, ..Default::default() };
     loop {
-        let answer = api.sessions().list_sessions(ask(request.clone())).await.map_err(|status| refused(&status))?;
+        let answer =
+            api.sessions().list_sessions(ask(request.clone())).await.map_err(|status| refused(&status))?;
         let page = answer.into_inner();
         for session in page.sessions {
             let name = format!("{}/{}", session.tenant_id, session.app_id);
@@ -101,5 +110,9 @@ async fn all(api: &Api, direction: Direction, tenant_id: String) -> Done {
         request.page_token = page.next_page_token;
     }
     output::print_text(format!("{moved} moved, {refusals} refused"));
-    if refusals == 0 { Ok(()) } else { Err(Failure::Failed("some sessions stayed where they were".to_owned())) }
+    if refusals == 0 {
+        Ok(())
+    } else {
+        Err(Failure::Failed("some sessions stayed where they were".to_owned()))
+    }
 }

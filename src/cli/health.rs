@@ -19,7 +19,8 @@ pub(super) struct Health {
 impl Health {
     pub(super) async fn run(self, format: Format) -> Done {
         let api = self.target.connect().await?;
-        let answer = api.system().get_health(ask(v1::GetHealthRequest {})).await.map_err(|status| refused(&status));
+        let answer =
+            api.system().get_health(ask(v1::GetHealthRequest {})).await.map_err(|status| refused(&status));
         api.close().await;
         let health = answer?.into_inner().health.unwrap_or_default();
         let down = health.dependencies.iter().any(|dependency| dependency.state() == v1::HealthState::Down);
@@ -31,10 +32,15 @@ impl Health {
                     .iter()
                     .map(|dependency| {
                         let latency = dependency.latency.as_ref();
-                        let millis = latency.map(|span| span.seconds * 1000 + i64::from(span.nanos) / 1_000_000);
+                        let millis =
+                            latency.map(|span| span.seconds * 1000 + i64::from(span.nanos) / 1_000_000);
                         vec![
                             dependency.name.clone(),
-                            dependency.state().as_str_name().trim_start_matches("HEALTH_STATE_").to_lowercase(),
+                            dependency
+                                .state()
+                                .as_str_name()
+                                .trim_start_matches("HEALTH_STATE_")
+                                .to_lowercase(),
                             millis.map(|millis| format!("{millis} ms")).unwrap_or_default(),
                             dependency.message.clone(),
                         ]
@@ -43,6 +49,10 @@ impl Health {
                 output::print_table(&["DEPENDENCY", "STATE", "LATENCY", ""], &rows);
             }
         }
-        if down { Err(Failure::Failed("something the service depends on is down".to_owned())) } else { Ok(()) }
+        if down {
+            Err(Failure::Failed("something the service depends on is down".to_owned()))
+        } else {
+            Ok(())
+        }
     }
 }

@@ -104,7 +104,11 @@ impl Import {
             write_report(&path, &lines)?;
         }
         let refused = lines.iter().filter(|line| line.outcome == "refused").count();
-        if refused == 0 { Ok(()) } else { Err(Failure::Failed(format!("{refused} of {} files were refused", lines.len()))) }
+        if refused == 0 {
+            Ok(())
+        } else {
+            Err(Failure::Failed(format!("{refused} of {} files were refused", lines.len())))
+        }
     }
 
     /// The files in a fixed order, so that two runs tell the same.
@@ -117,15 +121,20 @@ impl Import {
                     None => Err("lies outside a tenant's folder; name its tenant with --tenant"),
                 };
                 found.push(Candidate { path: entry, key });
-            } else if self.tenant.is_none() && std::fs::symlink_metadata(&entry).is_ok_and(|found| found.is_dir()) {
-                let tenant = entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            } else if self.tenant.is_none()
+                && std::fs::symlink_metadata(&entry).is_ok_and(|found| found.is_dir())
+            {
+                let tenant =
+                    entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 for file in read_folder(&entry)?.into_iter().filter(|file| is_session(file)) {
                     let key = key_of(&tenant, &file);
                     found.push(Candidate { path: file, key });
                 }
             }
             if found.len() > FILES_MAX {
-                return Err(Failure::Usage("the folder holds more than a million sessions; import it in parts".to_owned()));
+                return Err(Failure::Usage(
+                    "the folder holds more than a million sessions; import it in parts".to_owned(),
+                ));
             }
         }
         Ok(found)
@@ -151,10 +160,11 @@ impl Order {
             Err(error) => return Line::refused(file, Some(&key), error.code(), &error.to_string()),
         };
         // What the journals beside the file say is in the material, but not in the file's own bytes.
-        let raw = match formats::write(&source.parsed.material, material::Format::Raw, &Addresses::new()).await {
-            Ok(written) => written.data,
-            Err(error) => return Line::refused(file, Some(&key), error.code(), &error.to_string()),
-        };
+        let raw =
+            match formats::write(&source.parsed.material, material::Format::Raw, &Addresses::new()).await {
+                Ok(written) => written.data,
+                Err(error) => return Line::refused(file, Some(&key), error.code(), &error.to_string()),
+            };
         let request = v1::ImportSessionRequest {
             tenant_id: key.tenant.to_string(),
             app_id: key.app.to_string(),
@@ -171,7 +181,9 @@ impl Order {
             Ok(answer) => Line::done(file, &key, answer.into_inner().outcome(), self.dry_run, warnings),
             Err(status) => {
                 let details = status.get_error_details();
-                let reason = details.error_info().map_or_else(|| format!("{:?}", status.code()), |info| info.reason.clone());
+                let reason = details
+                    .error_info()
+                    .map_or_else(|| format!("{:?}", status.code()), |info| info.reason.clone());
                 Line::refused(file, Some(&key), &reason, status.message())
             }
         }
@@ -191,7 +203,13 @@ impl Line {
         }
     }
 
-    fn done(file: String, key: &SessionKey, outcome: v1::ImportOutcome, dry_run: bool, warnings: Vec<String>) -> Self {
+    fn done(
+        file: String,
+        key: &SessionKey,
+        outcome: v1::ImportOutcome,
+        dry_run: bool,
+        warnings: Vec<String>,
+    ) -> Self {
         let outcome = match outcome {
             v1::ImportOutcome::AlreadyThere => "already_there",
             v1::ImportOutcome::Differs => "differs",
@@ -237,8 +255,13 @@ fn show(lines: &[Line], format: Format) {
             for line in lines {
                 output::print_text(line.to_text());
             }
-            let counts: Vec<String> = counts(lines).into_iter().map(|(outcome, n)| format!("{n} {outcome}")).collect();
-            output::print_text(if counts.is_empty() { "nothing to do".to_owned() } else { counts.join(", ") });
+            let counts: Vec<String> =
+                counts(lines).into_iter().map(|(outcome, n)| format!("{n} {outcome}")).collect();
+            output::print_text(if counts.is_empty() {
+                "nothing to do".to_owned()
+            } else {
+                counts.join(", ")
+            });
         }
     }
 }
@@ -256,14 +279,18 @@ fn counts(lines: &[Line]) -> BTreeMap<&'static str, usize> {
 }
 
 fn write_report(path: &Path, lines: &[Line]) -> Done {
-    let told = |error: std::io::Error| Failure::Failed(format!("the report {} cannot be written: {error}", path.display()));
+    let told = |error: std::io::Error| {
+        Failure::Failed(format!("the report {} cannot be written: {error}", path.display()))
+    };
     std::fs::write(path, format!("{:#}\n", document(lines))).map_err(told)?;
     let text: String = lines.iter().map(|line| line.to_text() + "\n").collect();
     std::fs::write(path.with_extension("txt"), text).map_err(told)
 }
 
 fn read_folder(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let told = |error: std::io::Error| Failure::Failed(format!("the folder {} cannot be read: {error}", folder.display()));
+    let told = |error: std::io::Error| {
+        Failure::Failed(format!("the folder {} cannot be read: {error}", folder.display()))
+    };
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(told)? {
         entries.push(entry.map_err(told)?.path());
@@ -280,13 +307,15 @@ fn is_session(path: &Path) -> bool {
 
 fn key_of(tenant: &str, file: &Path) -> Result<SessionKey, &'static str> {
     let app = file.file_stem().and_then(|stem| stem.to_str()).ok_or("its name is not UTF-8")?;
-    SessionKey::parse(tenant, app)
-        .map_err(|_| "its folder and name must be 1-128 characters of A-Z a-z 0-9 . _ - not starting with . or -")
+    SessionKey::parse(tenant, app).map_err(
+        |_| "its folder and name must be 1-128 characters of A-Z a-z 0-9 . _ - not starting with . or -",
+    )
 }
 
 fn progress(files: usize) -> indicatif::ProgressBar {
     let bar = indicatif::ProgressBar::new(files as u64);
-    if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  {eta} left") {
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  {eta} left")
+    {
         bar.set_style(style);
     }
     bar
@@ -294,7 +323,9 @@ fn progress(files: usize) -> indicatif::ProgressBar {
 
 impl Fingerprint {
     pub(super) async fn run(self, format: Format) -> Done {
-        let told = |error: std::io::Error| Failure::Failed(format!("{} cannot be read: {error}", self.file.display()));
+        let told = |error: std::io::Error| {
+            Failure::Failed(format!("{} cannot be read: {error}", self.file.display()))
+        };
         let file = std::fs::File::open(&self.file).map_err(told)?;
         let metadata = file.metadata().map_err(told)?;
         if !metadata.is_file() {

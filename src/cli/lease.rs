@@ -18,7 +18,9 @@ const PAGE: i32 = 200;
 #[derive(Debug, Subcommand)]
 pub(super) enum Lease {
     /// Borrow a session. The material goes to a file that only you can read.
-    #[command(after_help = "Example:\n  usm lease acquire --tenant-id acme --app-id news --holder worker-1 --out worker.session --format telethon-sqlite")]
+    #[command(
+        after_help = "Example:\n  usm lease acquire --tenant-id acme --app-id news --holder worker-1 --out worker.session --format telethon-sqlite"
+    )]
     Acquire(Acquire),
     /// Keep a session longer.
     #[command(after_help = "Example:\n  usm lease renew --lease-id L --epoch 3")]
@@ -102,8 +104,11 @@ impl Lease {
             Self::Acquire(command) => command.run(format).await,
             Self::Renew(command) => {
                 let api = command.target.connect().await?;
-                let request =
-                    v1::RenewLeaseRequest { lease_id: command.lease_id, epoch: command.epoch, ..Default::default() };
+                let request = v1::RenewLeaseRequest {
+                    lease_id: command.lease_id,
+                    epoch: command.epoch,
+                    ..Default::default()
+                };
                 let answer = api.leases().renew_lease(ask(request)).await.map_err(|status| refused(&status));
                 api.close().await;
                 show(&answer?.into_inner().lease.unwrap_or_default(), format)
@@ -116,7 +121,8 @@ impl Lease {
                     connections_closed: command.connections_closed,
                     ..Default::default()
                 };
-                let answer = api.leases().release_lease(ask(request)).await.map_err(|status| refused(&status));
+                let answer =
+                    api.leases().release_lease(ask(request)).await.map_err(|status| refused(&status));
                 api.close().await;
                 show(&answer?.into_inner().lease.unwrap_or_default(), format)
             }
@@ -156,14 +162,18 @@ impl Acquire {
         let out = self.out.map(create_private).transpose()?;
         let api = self.target.connect().await?;
         let limit = std::time::Duration::from_secs(u64::from(self.wait) + 30);
-        let answer = api.leases().acquire_lease(ask_within(request, limit)).await.map_err(|status| refused(&status));
+        let answer =
+            api.leases().acquire_lease(ask_within(request, limit)).await.map_err(|status| refused(&status));
         api.close().await;
         let answer = answer?.into_inner();
         let lease = answer.lease.unwrap_or_default();
         if let (Some((path, mut file)), Some(material)) = (out, answer.material) {
             file.write_all(&material.data)?;
             file.sync_all()?;
-            output::note(format!("wrote the session to {}; whoever reads it owns the account", path.display()));
+            output::note(format!(
+                "wrote the session to {}; whoever reads it owns the account",
+                path.display()
+            ));
         }
         match format {
             Format::Json => output::print_document(&output::json("Lease", &lease)?),
@@ -187,10 +197,12 @@ fn create_private(path: PathBuf) -> Result<(PathBuf, std::fs::File), Failure> {
 impl List {
     async fn run(self, format: Format) -> Done {
         let api = self.target.connect().await?;
-        let mut request = v1::ListLeasesRequest { tenant_id: self.tenant_id, page_size: PAGE, ..Default::default() };
+        let mut request =
+            v1::ListLeasesRequest { tenant_id: self.tenant_id, page_size: PAGE, ..Default::default() };
         let mut leases = Vec::new();
         loop {
-            let answer = api.leases().list_leases(ask(request.clone())).await.map_err(|status| refused(&status))?;
+            let answer =
+                api.leases().list_leases(ask(request.clone())).await.map_err(|status| refused(&status))?;
             let page = answer.into_inner();
             leases.extend(page.leases);
             if page.next_page_token.is_empty() {
@@ -201,7 +213,8 @@ impl List {
         api.close().await;
         match format {
             Format::Json => {
-                let all = leases.iter().map(|lease| output::json("Lease", lease)).collect::<Result<Vec<_>, _>>()?;
+                let all =
+                    leases.iter().map(|lease| output::json("Lease", lease)).collect::<Result<Vec<_>, _>>()?;
                 output::print_document(&json!(all));
             }
             Format::Table => {
@@ -227,7 +240,13 @@ impl List {
 
 /// A lease on one line.
 pub(super) fn line(lease: &v1::Lease) -> String {
-    format!("{} epoch {} {} {} left", lease.holder, lease.epoch, state(lease), output::span(lease.ttl.as_ref()))
+    format!(
+        "{} epoch {} {} {} left",
+        lease.holder,
+        lease.epoch,
+        state(lease),
+        output::span(lease.ttl.as_ref())
+    )
 }
 
 fn show(lease: &v1::Lease, format: Format) -> Done {

@@ -97,7 +97,8 @@ impl Login {
                     ..Default::default()
                 };
                 let api = command.target.connect().await?;
-                let answer = api.logins().submit_password(ask(request)).await.map_err(|status| refused(&status));
+                let answer =
+                    api.logins().submit_password(ask(request)).await.map_err(|status| refused(&status));
                 api.close().await;
                 show(&answer?.into_inner().login.unwrap_or_default(), format)
             }
@@ -132,7 +133,11 @@ impl Qr {
         };
         let started = api.logins().start_qr_login(ask(request)).await.map_err(|status| refused(&status))?;
         let ticket = started.into_inner().login.unwrap_or_default().ticket;
-        let answers = if output::is_terminal() && format == Format::Table { Answers::Terminal } else { Answers::Nobody };
+        let answers = if output::is_terminal() && format == Format::Table {
+            Answers::Terminal
+        } else {
+            Answers::Nobody
+        };
         let followed = follow(&api, &ticket, format, answers).await;
         api.close().await;
         followed
@@ -149,7 +154,8 @@ impl Finalize {
             ..Default::default()
         };
         let limit = Duration::from_secs(self.wait.clamp(1, 600));
-        let answer = api.logins().finalize_login(ask_within(request, limit)).await.map_err(|status| refused(&status));
+        let answer =
+            api.logins().finalize_login(ask_within(request, limit)).await.map_err(|status| refused(&status));
         api.close().await;
         let login = answer?.into_inner().login.unwrap_or_default();
         show(&login, format)?;
@@ -245,18 +251,31 @@ fn show_step(step: Option<&Step>, login: &v1::Login) -> Done {
     match step {
         Some(Step::QrShown(shown)) => {
             output::print_text(output::qr(&shown.qr_url)?);
-            output::print_text("Scan it with Telegram: Settings > Devices > Link Desktop Device. A new code follows by itself.");
+            output::print_text(
+                "Scan it with Telegram: Settings > Devices > Link Desktop Device. A new code follows by itself.",
+            );
         }
         Some(Step::PasswordNeeded(needed)) => {
-            let hint = if needed.hint.is_empty() { String::new() } else { format!(" (hint: {})", needed.hint) };
-            output::print_text(format!("The account has a two-step password{hint}; {} attempts left.", needed.attempts_left));
+            let hint =
+                if needed.hint.is_empty() { String::new() } else { format!(" (hint: {})", needed.hint) };
+            output::print_text(format!(
+                "The account has a two-step password{hint}; {} attempts left.",
+                needed.attempts_left
+            ));
             if !output::is_terminal() {
                 output::print_text(format!("Answer with: usm login password --ticket {}", login.ticket));
             }
         }
-        Some(Step::Migrated(to)) => output::print_text(format!("The account lives at data centre {}.", to.dc_id)),
-        Some(Step::Authorized(by)) => output::print_text(format!("Signed in as Telegram user {}.", by.telegram_user_id)),
-        None | Some(Step::CodeSent(_) | Step::Expired(_) | Step::Cancelled(_) | Step::Superseded(_) | Step::Failed(_)) => {}
+        Some(Step::Migrated(to)) => {
+            output::print_text(format!("The account lives at data centre {}.", to.dc_id))
+        }
+        Some(Step::Authorized(by)) => {
+            output::print_text(format!("Signed in as Telegram user {}.", by.telegram_user_id))
+        }
+        None
+        | Some(
+            Step::CodeSent(_) | Step::Expired(_) | Step::Cancelled(_) | Step::Superseded(_) | Step::Failed(_),
+        ) => {}
     }
     Ok(())
 }
@@ -270,7 +289,9 @@ fn outcome(login: &v1::Login) -> Done {
             Err(Failure::Failed(format!("{}: {}", failure.reason, failure.message)))
         }
         v1::LoginState::Expired => Err(Failure::Failed("the login expired; start a new one".to_owned())),
-        v1::LoginState::Superseded => Err(Failure::Failed("a newer login of this session took over".to_owned())),
+        v1::LoginState::Superseded => {
+            Err(Failure::Failed("a newer login of this session took over".to_owned()))
+        }
         v1::LoginState::Cancelled => Err(Failure::Failed("the login was cancelled".to_owned())),
         v1::LoginState::Unspecified
         | v1::LoginState::Starting
@@ -286,7 +307,10 @@ fn show(login: &v1::Login, format: Format) -> Done {
         Format::Table => output::print_facts(&[
             ("session", format!("{}/{}", login.tenant_id, login.app_id)),
             ("state", login.state().as_str_name().trim_start_matches("LOGIN_STATE_").to_owned()),
-            ("telegram user", if login.telegram_user_id == 0 { String::new() } else { login.telegram_user_id.to_string() }),
+            (
+                "telegram user",
+                if login.telegram_user_id == 0 { String::new() } else { login.telegram_user_id.to_string() },
+            ),
             ("reason", login.failure.as_ref().map(|failure| failure.reason.clone()).unwrap_or_default()),
             ("expires", output::time(login.expire_time.as_ref())),
         ]),

@@ -58,14 +58,18 @@ impl Migrate {
                 let steps = migrate::status(&owner).await?;
                 match format {
                     Format::Json => {
-                        let all: Vec<_> =
-                            steps.iter().map(|step| json!({"name": step.name, "applied": step.applied})).collect();
+                        let all: Vec<_> = steps
+                            .iter()
+                            .map(|step| json!({"name": step.name, "applied": step.applied}))
+                            .collect();
                         output::print_document(&json!(all));
                     }
                     Format::Table => {
                         let rows: Vec<_> = steps
                             .into_iter()
-                            .map(|step| vec![step.name, if step.applied { "applied" } else { "pending" }.to_owned()])
+                            .map(|step| {
+                                vec![step.name, if step.applied { "applied" } else { "pending" }.to_owned()]
+                            })
                             .collect();
                         output::print_table(&["MIGRATION", "STATE"], &rows);
                     }

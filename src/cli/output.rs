@@ -17,7 +17,8 @@ pub(super) enum Format {
 }
 
 static CONTRACT: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(usm_client::proto::FILE_DESCRIPTOR_SET).expect("the descriptor is part of this program")
+    DescriptorPool::decode(usm_client::proto::FILE_DESCRIPTOR_SET)
+        .expect("the descriptor is part of this program")
 });
 
 /// The message as JSON, by the contract's own field names; `name` is its name within `usm.v1`.
@@ -29,7 +30,10 @@ pub(super) fn json(name: &str, message: &impl prost::Message) -> Result<Value, F
         .get_message_by_name(&format!("usm.v1.{name}"))
         .ok_or_else(|| Failure::Failed(format!("the contract has no message {name}")))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
-    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false).skip_default_fields(false);
+    let options = SerializeOptions::new()
+        .use_proto_field_name(true)
+        .stringify_64_bit_integers(false)
+        .skip_default_fields(false);
     Ok(dynamic.serialize_with_options(serde_json::value::Serializer, &options)?)
 }
 

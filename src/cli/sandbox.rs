@@ -68,5 +68,7 @@ fn parse_dcs(list: &str) -> Result<Vec<(i32, u16)>, Failure> {
             Some((id.trim().parse().ok()?, port.trim().parse().ok()?))
         })
         .collect::<Option<_>>()
-        .ok_or_else(|| Failure::Usage(format!("--dcs must be a list of number:port such as 1:0,2:0, not {list}")))
+        .ok_or_else(|| {
+            Failure::Usage(format!("--dcs must be a list of number:port such as 1:0,2:0, not {list}"))
+        })
 }

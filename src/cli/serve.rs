@@ -6,9 +6,11 @@ use super::{Done, output, settings::Flags};
 use crate::{boot, shutdown::Signals};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  usm serve                          embedded: SQLite and keys in the data folder\n  \
+#[command(
+    after_help = "Examples:\n  usm serve                          embedded: SQLite and keys in the data folder\n  \
                         usm serve --sandbox                the same with the bundled Telegram sandbox\n  \
-                        usm serve --config /etc/usm.toml   PostgreSQL and Redis as the file says")]
+                        usm serve --config /etc/usm.toml   PostgreSQL and Redis as the file says"
+)]
 pub(super) struct Serve {
     /// Use the bundled Telegram sandbox in place of Telegram.
     #[cfg(feature = "sandbox")]

@@ -70,28 +70,44 @@ impl Session {
             }
             Self::Validate(one) => {
                 one.with(format, async |api, key| {
-                    let request = v1::ValidateSessionRequest { tenant_id: key.tenant_id, app_id: key.app_id, ..Default::default() };
+                    let request = v1::ValidateSessionRequest {
+                        tenant_id: key.tenant_id,
+                        app_id: key.app_id,
+                        ..Default::default()
+                    };
                     Ok(api.sessions().validate_session(ask(request)).await?.into_inner().session)
                 })
                 .await
             }
             Self::Revoke(one) => {
                 one.with(format, async |api, key| {
-                    let request = v1::RevokeSessionRequest { tenant_id: key.tenant_id, app_id: key.app_id, ..Default::default() };
+                    let request = v1::RevokeSessionRequest {
+                        tenant_id: key.tenant_id,
+                        app_id: key.app_id,
+                        ..Default::default()
+                    };
                     Ok(api.sessions().revoke_session(ask(request)).await?.into_inner().session)
                 })
                 .await
             }
             Self::Reset(one) => {
                 one.with(format, async |api, key| {
-                    let request = v1::ResetSessionRequest { tenant_id: key.tenant_id, app_id: key.app_id, ..Default::default() };
+                    let request = v1::ResetSessionRequest {
+                        tenant_id: key.tenant_id,
+                        app_id: key.app_id,
+                        ..Default::default()
+                    };
                     Ok(api.sessions().reset_session(ask(request)).await?.into_inner().session)
                 })
                 .await
             }
             Self::Delete(one) => {
                 one.with(format, async |api, key| {
-                    let request = v1::DeleteSessionRequest { tenant_id: key.tenant_id, app_id: key.app_id, ..Default::default() };
+                    let request = v1::DeleteSessionRequest {
+                        tenant_id: key.tenant_id,
+                        app_id: key.app_id,
+                        ..Default::default()
+                    };
                     Ok(api.sessions().delete_session(ask(request)).await?.into_inner().session)
                 })
                 .await
@@ -113,7 +129,11 @@ impl List {
         };
         let mut sessions = Vec::new();
         loop {
-            let answer = api.sessions().list_sessions(ask(request.clone())).await.map_err(|status| refused(&status))?;
+            let answer = api
+                .sessions()
+                .list_sessions(ask(request.clone()))
+                .await
+                .map_err(|status| refused(&status))?;
             let page = answer.into_inner();
             sessions.extend(page.sessions);
             if page.next_page_token.is_empty() {
@@ -124,7 +144,10 @@ impl List {
         api.close().await;
         match format {
             Format::Json => {
-                let all = sessions.iter().map(|session| output::json("Session", session)).collect::<Result<Vec<_>, _>>()?;
+                let all = sessions
+                    .iter()
+                    .map(|session| output::json("Session", session))
+                    .collect::<Result<Vec<_>, _>>()?;
                 output::print_document(&serde_json::Value::Array(all));
             }
             Format::Table => print_rows(&sessions),
@@ -156,8 +179,11 @@ impl One {
         };
         let mut events = Vec::new();
         loop {
-            let answer =
-                api.sessions().list_session_events(ask(request.clone())).await.map_err(|status| refused(&status))?;
+            let answer = api
+                .sessions()
+                .list_session_events(ask(request.clone()))
+                .await
+                .map_err(|status| refused(&status))?;
             let page = answer.into_inner();
             events.extend(page.events);
             if page.next_page_token.is_empty() {
@@ -168,7 +194,10 @@ impl One {
         api.close().await;
         match format {
             Format::Json => {
-                let all = events.iter().map(|event| output::json("SessionEvent", event)).collect::<Result<Vec<_>, _>>()?;
+                let all = events
+                    .iter()
+                    .map(|event| output::json("SessionEvent", event))
+                    .collect::<Result<Vec<_>, _>>()?;
                 output::print_document(&serde_json::Value::Array(all));
             }
             Format::Table => {

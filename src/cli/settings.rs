@@ -14,7 +14,10 @@ pub(super) struct Flags(pub(super) BTreeMap<String, String>);
 
 impl Args for Flags {
     fn augment_args(command: clap::Command) -> clap::Command {
-        let config = Arg::new("config").long("config").value_name("FILE").help("TOML file with settings [env: USM_CONFIG]");
+        let config = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .help("TOML file with settings [env: USM_CONFIG]");
         let settings = config::SETTINGS.iter().map(|setting| {
             let default = setting.default.filter(|text| !text.is_empty());
             let default = default.map(|text| format!(" [default: {text}]")).unwrap_or_default();

@@ -55,7 +55,9 @@ impl Token {
             .scope
             .iter()
             .map(|name| {
-                Scope::parse(name).ok_or_else(|| Failure::Usage(format!("no scope is called {name}; there are read, login, lease, admin")))
+                Scope::parse(name).ok_or_else(|| {
+                    Failure::Usage(format!("no scope is called {name}; there are read, login, lease, admin"))
+                })
             })
             .collect::<Result<Vec<_>, _>>()?;
         let order = Order {
@@ -69,7 +71,9 @@ impl Token {
         let token = auth::issue(&secret, &order, now())?;
         match format {
             Format::Json => {
-                output::print_document(&json!({"token": token.expose_secret(), "expires_in_seconds": issue.ttl}));
+                output::print_document(
+                    &json!({"token": token.expose_secret(), "expires_in_seconds": issue.ttl}),
+                );
             }
             Format::Table => output::print_text(token.expose_secret()),
         }

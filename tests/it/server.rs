@@ -18,7 +18,9 @@ use usm::{
 };
 use usm_client::v1;
 
-use crate::support::server::{ANON_KEY, Client, SERVICE_ROLE_KEY, Server, Setup, service_token, tenant_token, token};
+use crate::support::server::{
+    ANON_KEY, Client, SERVICE_ROLE_KEY, Server, Setup, service_token, tenant_token, token,
+};
 
 fn reason(status: &Status) -> String {
     status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
@@ -46,7 +48,11 @@ async fn every_method_refuses_every_caller_it_must_and_admits_the_others() {
         ("a tenant's login page", Some(scoped(Scope::Login)), vec![Scope::Login]),
         ("a tenant's worker", Some(scoped(Scope::Lease)), vec![Scope::Lease]),
         ("a tenant's admin", Some(scoped(Scope::Admin)), vec![Scope::Admin]),
-        ("a tenant by default", Some(token(Role::Authenticated, Some("acme"), None)), vec![Scope::Read, Scope::Login]),
+        (
+            "a tenant by default",
+            Some(token(Role::Authenticated, Some("acme"), None)),
+            vec![Scope::Read, Scope::Login],
+        ),
         ("a service", Some(service_token()), Scope::ALL.to_vec()),
         ("the service key", Some(SERVICE_ROLE_KEY.to_owned()), Scope::ALL.to_vec()),
     ];
@@ -100,7 +106,11 @@ async fn tokens_that_prove_nothing_are_refused_without_a_hint() {
         let client = server.client(Some(bad)).await;
         for path in ["/usm.v1.SessionService/GetSession", "/usm.v1.SystemService/GetHealth"] {
             let status = call(&client, path).await.expect_err("refused");
-            assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, "UNAUTHENTICATED"), "{bad}");
+            assert_eq!(
+                (status.code(), reason(&status).as_str()),
+                (Code::Unauthenticated, "UNAUTHENTICATED"),
+                "{bad}"
+            );
         }
     }
     server.stop().await;
@@ -113,7 +123,11 @@ async fn unlisted_methods_and_services_are_unimplemented_for_everybody() {
         let client = server.client(token.as_deref()).await;
         for path in ["/usm.v1.SessionService/StealSession", "/usm.v2.SessionService/GetSession", "/x.Y/Z"] {
             let status = call(&client, path).await.expect_err("refused");
-            assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"), "{path}");
+            assert_eq!(
+                (status.code(), reason(&status).as_str()),
+                (Code::Unimplemented, "UNIMPLEMENTED"),
+                "{path}"
+            );
         }
     }
     server.stop().await;
@@ -129,7 +143,8 @@ async fn health_needs_no_credential_and_tells_each_dependency() {
         assert_eq!(answer.status, 1, "{service} serves");
     }
     let mut system = v1::system_service_client::SystemServiceClient::new(server.client(None).await);
-    let told = system.get_health(v1::GetHealthRequest {}).await.expect("told").into_inner().health.expect("health");
+    let told =
+        system.get_health(v1::GetHealthRequest {}).await.expect("told").into_inner().health.expect("health");
     let states: Vec<_> =
         told.dependencies.iter().map(|dependency| (dependency.name.as_str(), dependency.state())).collect();
     use v1::HealthState::{Down, Healthy};
@@ -261,7 +276,10 @@ async fn grpc_web_works_over_http_1_and_pages_of_named_origins_may_call() {
         )
     };
     let answer = exchange(server.address, preflight(origin).as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("access-control-allow-headers"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("access-control-allow-headers"),
+        "{answer}"
+    );
     let answer = exchange(server.address, preflight("https://evil.example").as_bytes()).await;
     assert!(!answer.contains("access-control-allow-origin"), "{answer}");
     server.stop().await;
@@ -280,11 +298,16 @@ async fn a_deadline_ends_streams_and_calls_with_its_own_code() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
     assert!(start.elapsed() < Duration::from_secs(3));
 
+    server.stop().await;
+
+    // Whoever asks how the service is waits for a Telegram that takes the connection and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Server::start(Setup::with_telegram_at(silent.local_addr().unwrap())).await;
     let mut system = server.system(&service_token()).await;
-    let mut request = Request::new(v1::GetInfoRequest {});
-    request.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
-    let status = system.get_info(request).await.expect_err("too late");
-    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let mut request = Request::new(v1::GetHealthRequest {});
+    request.set_timeout(Duration::from_millis(300));
+    let status = system.get_health(request).await.expect_err("too late");
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
     server.stop().await;
 }
 

@@ -28,7 +28,11 @@ impl Steps {
     }
 
     pub(super) fn sum_up(&self) {
-        output::print_text(format!("\nAll {} steps held, in {:.1} s.", self.number, self.begun.elapsed().as_secs_f32()));
+        output::print_text(format!(
+            "\nAll {} steps held, in {:.1} s.",
+            self.number,
+            self.begun.elapsed().as_secs_f32()
+        ));
     }
 }
 

@@ -40,7 +40,8 @@ impl Story {
     pub(super) async fn begin(server: &Server) -> Result<Self, Failure> {
         let token = server.service_token("quickstart", Duration::from_secs(24 * 3600))?;
         let api = Api::remote(&format!("http://{}", server.address()), Some(token.clone())).await?;
-        let admin = server.sandbox_admin().ok_or_else(|| Failure::Failed("the sandbox did not start".to_owned()))?;
+        let admin =
+            server.sandbox_admin().ok_or_else(|| Failure::Failed("the sandbox did not start".to_owned()))?;
         Ok(Self { api, phone: Phone::new(admin), telegram: server.telegram(), token })
     }
 
@@ -90,7 +91,10 @@ impl Story {
                     steps.done("Ada scanned it with her phone");
                 }
                 Some(Step::Migrated(to)) => {
-                    steps.done(&format!("Her account lives at data centre {}; the login moved there", to.dc_id));
+                    steps.done(&format!(
+                        "Her account lives at data centre {}; the login moved there",
+                        to.dc_id
+                    ));
                 }
                 Some(Step::PasswordNeeded(_)) if !wrong_refused => {
                     self.answer_password(&ticket, steps).await?;
@@ -100,13 +104,19 @@ impl Story {
                     ensure(by.telegram_user_id == USER, "another account signed in")?;
                     let session = self.session().await?;
                     ensure(session.state() == v1::SessionState::Authorized, "the session is not AUTHORIZED")?;
-                    steps.done(&format!("Session {TENANT}/{APP} is AUTHORIZED as user {}; its key is sealed", by.telegram_user_id));
+                    steps.done(&format!(
+                        "Session {TENANT}/{APP} is AUTHORIZED as user {}; its key is sealed",
+                        by.telegram_user_id
+                    ));
                     return Ok(());
                 }
                 Some(Step::QrShown(_) | Step::PasswordNeeded(_) | Step::CodeSent(_)) | None => {}
                 Some(Step::Expired(_) | Step::Cancelled(_) | Step::Superseded(_) | Step::Failed(_)) => {
                     let failure = answer.login.and_then(|login| login.failure).unwrap_or_default();
-                    return Err(Failure::Failed(format!("the login ended: {} {}", failure.reason, failure.message)));
+                    return Err(Failure::Failed(format!(
+                        "the login ended: {} {}",
+                        failure.reason, failure.message
+                    )));
                 }
             }
         }
@@ -135,8 +145,13 @@ impl Story {
     async fn work(&self, steps: &mut Steps) -> Result<v1::Lease, Failure> {
         let answer = self.acquire("worker-1").await.map_err(told)?;
         let (lease, material) = (answer.lease.unwrap_or_default(), answer.material.unwrap_or_default());
-        steps.done(&format!("worker-1 leased it: epoch {}, {} s, as a Telethon string session", lease.epoch, seconds(&lease)));
-        let parsed = formats::parse(&material.data, Some(Format::TelethonString), self.telegram.addresses()).await?;
+        steps.done(&format!(
+            "worker-1 leased it: epoch {}, {} s, as a Telethon string session",
+            lease.epoch,
+            seconds(&lease)
+        ));
+        let parsed =
+            formats::parse(&material.data, Some(Format::TelethonString), self.telegram.addresses()).await?;
         let mut session = parsed.material;
         session.api_id = material.api_id;
         let proof = self.telegram.probe(&session, Instant::now() + LIMIT).await?;
@@ -183,11 +198,17 @@ impl Story {
     }
 
     async fn revoke(&self, steps: &mut Steps) -> Result<(), Failure> {
-        let request =
-            v1::RevokeSessionRequest { tenant_id: TENANT.to_owned(), app_id: APP.to_owned(), ..Default::default() };
+        let request = v1::RevokeSessionRequest {
+            tenant_id: TENANT.to_owned(),
+            app_id: APP.to_owned(),
+            ..Default::default()
+        };
         let answer = self.api.sessions().revoke_session(ask(request)).await.map_err(told)?;
         let session = answer.into_inner().session.unwrap_or_default();
-        ensure(session.state() == v1::SessionState::Revoked && !session.log_out_pending, "the session is not REVOKED")?;
+        ensure(
+            session.state() == v1::SessionState::Revoked && !session.log_out_pending,
+            "the session is not REVOKED",
+        )?;
         let keys = self.phone.get("/keys").await?;
         let alive = keys.as_array().into_iter().flatten().any(|key| key["user"] == json!(USER));
         ensure(!alive, "Telegram still knows an authorization of the account")?;

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +25,7 @@ use usm::{
     },
     http::{self, Readiness},
     store::{Options, Store},
-    telegram::{ApiKey, Endpoint, Telegram},
+    telegram::{ApiKey, Telegram, endpoint::Endpoint},
     telemetry,
     tickets::{Memory, Tickets},
     vault::{KeyRing, Vault},
@@ -85,8 +84,13 @@ impl Setup {
 
     /// Telegram is an address where nobody listens.
     pub(crate) fn without_telegram() -> Self {
-        let nobody = BTreeMap::from([(2, SocketAddr::from(([127, 0, 0, 1], 1)))]);
-        Self::with(Endpoint::sandbox(2, nobody, &[NOBODYS_KEY]).expect("a sound endpoint"))
+        Self::with_telegram_at(SocketAddr::from(([127, 0, 0, 1], 1)))
+    }
+
+    /// Telegram is whoever listens there, which need not be one.
+    pub(crate) fn with_telegram_at(address: SocketAddr) -> Self {
+        let dcs = BTreeMap::from([(2, address)]);
+        Self::with(Endpoint::sandbox(2, dcs, &[NOBODYS_KEY]).expect("a sound endpoint"))
     }
 }
 
@@ -229,10 +233,8 @@ impl Drop for Server {
 
 async fn app(setup: &Setup, tickets: Tickets, folder: &Path) -> App {
     let embedded = Secret::new(format!("sqlite://{}", folder.join("usm.sqlite3").display()));
-    let mut options = Options::new(
-        setup.database.clone().unwrap_or(embedded),
-        setup.telegram.environment().clone(),
-    );
+    let mut options =
+        Options::new(setup.database.clone().unwrap_or(embedded), setup.telegram.environment().clone());
     options.quiet_gap = setup.quiet_gap;
     let api_key = ApiKey { api_id: 17349, api_hash: Secret::new("344583e45741c457fe1862106095a5eb") };
     let ring = KeyRing::create(&folder.join("usm.keys"), usm::app::now()).unwrap();
@@ -241,12 +243,11 @@ async fn app(setup: &Setup, tickets: Tickets, folder: &Path) -> App {
             store: Store::open(options).await.unwrap(),
             tickets,
             telegram: Telegram::new(setup.telegram.clone()),
-            vault: Arc::new(Vault::new(ring)),
+            vault: Vault::new(ring),
         },
         Settings {
             environment: setup.telegram.environment().clone(),
             lease_ttl: setup.lease_ttl,
-            quiet_gap: setup.quiet_gap,
             ticket_ttl: setup.ticket_ttl,
             api_keys: BTreeMap::from([("MASTER".to_owned(), api_key)]),
             api_key_default: "MASTER".to_owned(),
