@@ -15,7 +15,7 @@ use crate::{
         session::{Account, Custody, Event, Session},
     },
     formats,
-    store::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
+    store::{Change, Expected, LeaseRule, TicketRule},
 };
 
 /// The longest session that is taken in by one call, in bytes.
@@ -101,8 +101,7 @@ impl App {
                 "this name holds another authorization; import under another app_id, or revoke and reset this one first",
             ));
         }
-        let (session, expected, event) = self.filled(caller, stored, &import, &material)?;
-        let session = Session { fingerprint, ..session };
+        let (mut session, expected, event) = self.filled(caller, stored, &import, &material)?;
         if import.dry_run == DryRun::Yes {
             return Ok(Imported {
                 session,
@@ -111,12 +110,11 @@ impl App {
                 warnings,
             });
         }
-        let sealed =
-            self.0.vault.seal(&session.key, &session.environment, session.material_version + 1, &material)?;
+        let sealed = self.seal(&mut session, &material)?;
         let change = Change {
             session,
             expected,
-            material: MaterialChange::Replace(sealed),
+            material: sealed,
             lease: LeaseRule::NoneLive,
             login_ticket: TicketRule::Any,
             events: vec![event.detail("format", parsed.format.name())],
@@ -154,7 +152,6 @@ impl App {
         }
         let moved = session.apply(Event::Imported, caller.now)?;
         session.custody = if self.is_enabled() { import.custody } else { Custody::Legacy };
-        session.dc_id = Some(material.home_dc);
         session.api_key_alias.clone_from(&import.api_key_alias);
         session.legacy_fingerprint.clone_from(&import.legacy_fingerprint);
         session.last_validated_time = None;

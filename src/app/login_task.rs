@@ -10,12 +10,13 @@ use tokio::sync::mpsc;
 use super::{App, as_service, now, running::Command};
 use crate::{
     domain::{
+        caller::Caller,
         error::{Error, Reason},
         event::{Kind, NewEvent},
         login::{ATTEMPTS_MAX, Failure, Login, QrToken, State},
-        material::{Device, Proxy},
+        material::{Device, Material, Proxy},
         secret::Secret,
-        session::{Custody, Event, LoginEnd},
+        session::{Custody, Event, LoginEnd, Session},
     },
     store::{self, Change, Expected, LeaseRule, MaterialChange, TicketRule},
     telegram::{
@@ -384,9 +385,7 @@ impl Task {
             return Err(Error::new(Reason::SessionNotFound, "the session was deleted while its login ran"));
         };
         let beside = session.state.pending().is_none();
-        let old = if beside { app.store.material(&caller, &session.key).await? } else { None };
-        let old =
-            old.map(|sealed| app.vault.unseal(&session.key, &session.environment, &sealed)).transpose()?;
+        let old = self.own_material(&caller, &session).await?;
         let mut events = Vec::new();
         if beside {
             if !session.state.is_usable() {
@@ -400,23 +399,16 @@ impl Task {
             let moved = session.apply(Event::TelegramAuthorized, caller.now)?;
             events.push(NewEvent::transition(moved, &self.login.subject));
         }
-        let sealed = app.vault.seal(
-            &session.key,
-            &session.environment,
-            session.material_version + 1,
-            &authorized.material,
-        )?;
+        let material = self.app.seal(&mut session, &authorized.material)?;
         session.custody = Custody::Service;
         session.account = Some(authorized.account.clone());
-        session.dc_id = Some(authorized.material.home_dc);
         session.api_key_alias = Some(self.login.api_key_alias.clone());
-        session.fingerprint = app.vault.fingerprint(&authorized.material);
         session.last_validated_time = Some(caller.now);
         session.login_ticket = None;
         let change = Change {
             expected: Expected::Revision(session.revision),
             session,
-            material: MaterialChange::Replace(sealed),
+            material,
             lease: LeaseRule::NoneLive,
             login_ticket: TicketRule::MustBe(self.login.ticket.hash()),
             events,
@@ -426,6 +418,23 @@ impl Task {
             self.log_out_material(&old).await;
         }
         Ok(())
+    }
+
+    /// The material that the new one takes the place of, if its authorization is this service's to end. One that
+    /// cannot be opened any more cannot be ended either, and does not stand in the way of a new login.
+    async fn own_material(&self, caller: &Caller, session: &Session) -> Result<Option<Material>, Error> {
+        if session.custody == Custody::Legacy || session.material_version == 0 {
+            return Ok(None);
+        }
+        let app = &self.app.0;
+        let Some(sealed) = app.store.material(caller, &session.key).await? else { return Ok(None) };
+        match app.vault.unseal(&session.key, &session.environment, &sealed) {
+            Ok(material) => Ok(Some(material)),
+            Err(error) => {
+                tracing::warn!(session.id = %session.key, error = %error, "The former authorization is left to its owner");
+                Ok(None)
+            }
+        }
     }
 
     /// Looks for a late acceptance until the last shown token is dead, and logs it out.
@@ -452,7 +461,7 @@ impl Task {
         }
     }
 
-    async fn log_out_material(&self, material: &crate::domain::material::Material) {
+    async fn log_out_material(&self, material: &Material) {
         if let Err(error) = self.app.0.telegram.log_out(material, Instant::now() + CALL_LIMIT).await {
             tracing::warn!(session.id = %self.login.key, error = %error, "Could not log out an unwanted authorization");
         }

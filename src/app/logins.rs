@@ -161,7 +161,6 @@ impl App {
             }
             session.update_time = caller.now;
         } else {
-            session.custody = Custody::Service;
             let started = session.apply(Event::QrStarted, caller.now)?;
             events.push(NewEvent::transition(started, &caller.subject));
         }

@@ -33,10 +33,11 @@ use crate::{
         caller::Caller,
         error::{Error, Reason},
         id::{LeaseId, Ticket},
-        session::Environment,
+        material::Material,
+        session::{Environment, Session},
         time::Timestamp,
     },
-    store::Store,
+    store::{MaterialChange, Store},
     telegram::{ApiKey, Telegram},
     tickets::Tickets,
     vault::Vault,
@@ -121,6 +122,16 @@ impl App {
     /// The Telegram this service talks to.
     pub fn telegram(&self) -> Telegram {
         self.0.telegram.clone()
+    }
+
+    /// Seals material as the session's next version, and notes on the session what everybody may know of it.
+    fn seal(&self, session: &mut Session, material: &Material) -> Result<MaterialChange, Error> {
+        session.material_version += 1;
+        session.dc_id = Some(material.home_dc);
+        session.fingerprint = self.0.vault.fingerprint(material);
+        let sealed =
+            self.0.vault.seal(&session.key, &session.environment, session.material_version, material)?;
+        Ok(MaterialChange::Replace(sealed))
     }
 
     fn is_enabled(&self) -> bool {

@@ -19,7 +19,9 @@
 //! | [`Store::release`] | 2: the end, its event | 5 |
 //! | [`Store::commit`] | 1, 1 more for changed material, 1 more for all its events | 4-6 |
 //!
-//! A connection that rested for longer than a second is tried first, which costs one more.
+//! A statement's first use on a connection takes one more, to prepare it; so does a connection that rested for
+//! longer than a second, which is tried first. After the answer, in the background, the pool asks once more
+//! whether the connection it got back still lives.
 
 mod clock;
 mod connect;

@@ -4,6 +4,7 @@ mod lending;
 mod migrations;
 mod outage;
 mod policies;
+mod round_trips;
 mod sessions;
 mod start;
 

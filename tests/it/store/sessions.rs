@@ -201,7 +201,8 @@ async fn another_tenants_session_is_as_none(place: Place) {
     assert!(matches!(written, Err(Error::NotFound)), "{written:?}");
     let planted = place.store.commit(&theirs, change(absent("acme", "b"), Expected::New)).await;
     assert!(matches!(planted, Err(Error::NotFound)), "{planted:?}");
-    let removed = place.store.delete(&theirs, &key, 1, NewEvent::of(Kind::Deleted, "x")).await;
+    let removed =
+        place.store.delete(&theirs, &key, 1, &LeaseRule::NoneLive, NewEvent::of(Kind::Deleted, "x")).await;
     assert!(matches!(removed, Err(Error::NotFound)), "{removed:?}");
     let evicted = place.store.evict(&theirs, &key).await;
     assert!(matches!(evicted, Err(Error::NotFound)), "{evicted:?}");
@@ -277,15 +278,15 @@ async fn a_token_of_another_list_is_refused(place: Place) {
 async fn a_deleted_session_leaves_its_events(place: Place) {
     let session = place.authorized("acme", "a").await;
     let gone = || NewEvent::of(Kind::Deleted, "service_role");
-    let stale = place.store.delete(&service(), &session.key, 9, gone()).await;
+    let stale = place.store.delete(&service(), &session.key, 9, &LeaseRule::NoneLive, gone()).await;
     assert!(matches!(stale, Err(Error::RevisionStale { current: 1 })), "{stale:?}");
-    place.store.delete(&service(), &session.key, 1, gone()).await.expect("deleted");
+    place.store.delete(&service(), &session.key, 1, &LeaseRule::NoneLive, gone()).await.expect("deleted");
     assert!(place.store.get(&service(), &session.key).await.expect("read").is_none());
     assert!(place.store.material(&service(), &session.key).await.expect("read").is_none());
     let filter = EventFilter { key: Some(session.key.clone()), tenant: None };
     let events = place.store.events(&service(), &filter, &first_page(10)).await.expect("events");
     assert_eq!(events.items.last().map(|event| event.kind), Some(Kind::Deleted));
-    let again = place.store.delete(&service(), &session.key, 1, gone()).await;
+    let again = place.store.delete(&service(), &session.key, 1, &LeaseRule::NoneLive, gone()).await;
     assert!(matches!(again, Err(Error::NotFound)), "{again:?}");
 }
 
@@ -293,13 +294,17 @@ async fn a_leased_session_is_not_deleted(place: Place) {
     let session = place.authorized("acme", "a").await;
     granted(place.store.acquire(&service(), &request(&session.key, 1)).await.expect("answer"));
     let gone = || NewEvent::of(Kind::Deleted, "service_role");
-    let refused = place.store.delete(&service(), &session.key, 1, gone()).await;
+    let refused = place.store.delete(&service(), &session.key, 1, &LeaseRule::NoneLive, gone()).await;
     assert!(matches!(refused, Err(Error::Leased { remaining }) if remaining > GAP), "{refused:?}");
     place.pass(std::time::Duration::from_secs(70)).await;
-    let resting = place.store.delete(&service(), &session.key, 1, gone()).await;
+    let resting = place.store.delete(&service(), &session.key, 1, &LeaseRule::NoneLive, gone()).await;
     assert!(matches!(resting, Err(Error::Leased { remaining }) if remaining <= GAP), "{resting:?}");
     place.pass(GAP).await;
-    place.store.delete(&service(), &session.key, 1, gone()).await.expect("deleted after the gap");
+    place
+        .store
+        .delete(&service(), &session.key, 1, &LeaseRule::NoneLive, gone())
+        .await
+        .expect("deleted after the gap");
 }
 
 async fn no_change_under_a_live_lease_when_it_matters(place: Place) {

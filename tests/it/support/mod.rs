@@ -1,8 +1,8 @@
 //! Real servers for tests, started on free ports and stopped with the test.
 #![allow(dead_code)]
 
-pub mod poll;
-pub mod postgres;
-pub mod redis;
-pub mod server;
-pub mod telegram;
+pub(crate) mod poll;
+pub(crate) mod postgres;
+pub(crate) mod redis;
+pub(crate) mod server;
+pub(crate) mod telegram;

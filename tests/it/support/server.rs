@@ -236,7 +236,7 @@ async fn app(setup: &Setup, tickets: Tickets, folder: &Path) -> App {
     let mut options =
         Options::new(setup.database.clone().unwrap_or(embedded), setup.telegram.environment().clone());
     options.quiet_gap = setup.quiet_gap;
-    let api_key = ApiKey { api_id: 17349, api_hash: Secret::new("344583e45741c457fe1862106095a5eb") };
+    let api_key = ApiKey { api_id: 1, api_hash: Secret::new("test") };
     let ring = KeyRing::create(&folder.join("usm.keys"), usm::app::now()).unwrap();
     App::new(
         Adapters {

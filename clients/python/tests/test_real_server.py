@@ -1,0 +1,253 @@
+"""A lease from the real service, used by real Telethon against the sandbox's data centre."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+
+import pytest
+from real_server import TENANT, Account, RealServer
+from usm.v1 import lease_service_pb2, session_pb2
+from usm_client import Client, Lease, LeaseLost, UsmError, telethon
+
+WORKER = Path(__file__).parent.parent / "examples" / "telethon_worker.py"
+
+
+async def poll(condition: object, timeout: float = 10.0) -> None:
+    """Waits for a state that is asked for with a coroutine function."""
+    end = time.monotonic() + timeout
+    while not await condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "the state was not reached in time"
+        await asyncio.sleep(0.05)
+
+
+async def hold(client: Client, account: Account, entered: asyncio.Event, leave: asyncio.Event) -> Lease:
+    async with client.lease(TENANT, account.app_id, "worker-1") as lease:
+        entered.set()
+        await asyncio.wait_for(leave.wait(), 30)
+        lease.confirm_connections_closed()
+    return lease
+
+
+async def test_telethon_works_with_a_leased_session(real: RealServer) -> None:
+    account = await real.account()
+    async with real.client() as client:
+        async with client.lease(TENANT, account.app_id, "worker-1") as lease:
+            async with telethon.connect(lease) as telegram:
+                me = await telegram.get_me()
+                assert me.id == account.user_id
+                assert await real.open_connections(account) == 1
+            assert not telegram.is_connected()
+            await poll(lambda: _is(real.open_connections(account), 0))
+        # The release told that the connections are closed: no quiet gap.
+        async with client.lease(TENANT, account.app_id, "worker-2") as again:
+            assert again.epoch > lease.epoch
+            again.confirm_connections_closed()
+    session = await real.session(account.app_id)
+    assert session.state == session_pb2.SESSION_STATE_AUTHORIZED and not session.lease.lease_id
+
+
+async def _is(value: object, expected: object) -> bool:
+    return (await value) == expected  # type: ignore[misc]
+
+
+async def test_the_authorization_that_went_in_comes_out(real: RealServer) -> None:
+    account = await real.account(dc=1)
+    async with real.client() as client, client.lease(TENANT, account.app_id, "worker-1") as lease:
+        session = telethon.StringSession(lease.material.session_string())
+        same = session.auth_key.key == account.auth_key  # compared here: a failed assertion would print both
+        assert same and session.dc_id == 1
+        material = lease.material
+        assert (material.dc_id, material.environment) == (1, "sandbox") and material.material_version >= 1
+        assert account.auth_key.hex() not in repr(lease) + repr(lease.material)
+        lease.confirm_connections_closed()
+
+
+async def test_a_session_logged_in_by_qr_works_in_telethon(real: RealServer) -> None:
+    user_id = await real.user()
+    app_id = await real.qr_login(user_id)
+    async with real.client() as client, client.lease(TENANT, app_id, "worker-1") as lease:
+        assert lease.material.api_id > 0
+        async with telethon.connect(lease) as telegram:
+            assert (await telegram.get_me()).id == user_id
+
+
+async def test_of_two_workers_that_race_one_is_refused(real: RealServer) -> None:
+    account = await real.account()
+    refused = asyncio.Event()
+
+    async def race(holder: str) -> UsmError | int:
+        async with real.client() as client:
+            try:
+                async with client.lease(TENANT, account.app_id, holder) as lease:
+                    async with telethon.connect(lease) as telegram:
+                        assert (await telegram.get_me()).id == account.user_id
+                        await asyncio.wait_for(refused.wait(), 30)
+                    return lease.epoch
+            except UsmError as error:
+                refused.set()
+                return error
+
+    results = await asyncio.gather(race("worker-1"), race("worker-2"))
+    errors = [result for result in results if isinstance(result, UsmError)]
+    assert [error.reason for error in errors] == ["SESSION_LEASED"]
+    assert errors[0].retry_after is not None and errors[0].retry_after > 0
+    events = await real.sandbox("/state")
+    assert events["counters"]["duplicates"] == 0
+
+
+async def test_who_waits_gets_the_session_when_it_is_free(real: RealServer) -> None:
+    account = await real.account()
+    entered, leave = asyncio.Event(), asyncio.Event()
+    async with real.client() as client:
+        first = asyncio.create_task(hold(client, account, entered, leave))
+        await asyncio.wait_for(entered.wait(), 10)
+
+        async def second() -> int:
+            async with client.lease(TENANT, account.app_id, "worker-2", wait=20) as lease:
+                lease.confirm_connections_closed()
+                return lease.epoch
+
+        waiting = asyncio.create_task(second())
+        with pytest.raises(UsmError, match="SESSION_LEASED"):
+            async with client.lease(TENANT, account.app_id, "worker-3"):
+                pass
+        assert not waiting.done()
+        leave.set()
+        assert await asyncio.wait_for(waiting, 20) > (await first).epoch
+
+
+async def test_a_release_without_the_holders_word_starts_the_quiet_gap(real: RealServer) -> None:
+    account = await real.account()
+    async with real.client() as client:
+        async with client.lease(TENANT, account.app_id, "worker-1"):
+            pass
+        with pytest.raises(UsmError) as caught:
+            async with client.lease(TENANT, account.app_id, "worker-2"):
+                pass
+    assert caught.value.reason == "SESSION_LEASED"
+    assert caught.value.retry_after is not None and caught.value.retry_after > 0
+
+
+async def test_a_lease_is_renewed_while_it_is_used(real: RealServer) -> None:
+    account = await real.account()
+    async with real.client() as client, client.lease(TENANT, account.app_id, "worker-1", ttl=10) as lease:
+        first = lease.deadline
+        async with telethon.connect(lease) as telegram:
+            for _ in range(2):
+                await poll(lambda: _renewed(lease, first), timeout=15)
+                first = lease.deadline
+                assert (await telegram.get_me()).id == account.user_id
+        assert not lease.lost.is_set() and lease.remaining() > 5
+
+
+async def _renewed(lease: Lease, deadline: float) -> bool:
+    assert not lease.lost.is_set()
+    return lease.deadline > deadline
+
+
+async def test_an_evicted_holder_is_disconnected_before_its_time(real: RealServer) -> None:
+    account = await real.account()
+    async with real.client() as client:
+        with pytest.raises(LeaseLost) as caught:
+            async with client.lease(TENANT, account.app_id, "worker-1", ttl=10) as lease:
+                async with telethon.connect(lease) as telegram:
+                    request = lease_service_pb2.EvictLeaseRequest(tenant_id=TENANT, app_id=account.app_id)
+                    await client.call(client.leases.EvictLease, request)
+                    await asyncio.wait_for(lease.lost.wait(), 10)
+                    await poll(lambda: _is(real.open_connections(account), 0))
+                    await telegram.get_me()
+        assert caught.value.reason == "LEASE_DRAINING"
+        async with client.lease(TENANT, account.app_id, "worker-2", wait=1) as again:
+            again.confirm_connections_closed()
+
+
+async def test_an_authorization_that_telegram_ended_is_told_and_released(real: RealServer) -> None:
+    account = await real.account()
+    await real.sandbox("/revoke", {"key": account.key, "mode": "SESSION_REVOKED"})
+    async with real.client() as client:
+        async with client.lease(TENANT, account.app_id, "worker-1") as lease:
+            with pytest.raises(telethon.errors.SessionRevokedError):
+                async with telethon.connect(lease) as telegram:
+                    await telegram(telethon.functions.updates.GetStateRequest())
+        await poll(lambda: _is(real.open_connections(account), 0))
+
+
+async def test_an_unknown_session_is_not_found(real: RealServer) -> None:
+    async with real.client() as client:
+        with pytest.raises(UsmError) as caught:
+            async with client.lease(TENANT, "nobody-ever-used-this", "worker-1"):
+                pass
+    assert caught.value.reason == "SESSION_NOT_FOUND"
+
+
+async def test_a_wrong_token_is_refused(real: RealServer) -> None:
+    async with Client(real.url, "no-such-token") as client:
+        with pytest.raises(UsmError) as caught:
+            async with client.lease(TENANT, "app", "worker-1"):
+                pass
+    assert caught.value.reason == "UNAUTHENTICATED"
+    assert "no-such-token" not in f"{caught.value} {caught.value!r}"
+
+
+async def start_worker(real: RealServer, app_id: str, *arguments: str) -> Process:
+    environment = {**os.environ, "USM_SERVER": real.url, "USM_TOKEN": real.token}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, str(WORKER), "--tenant-id", TENANT, "--app-id", app_id, *arguments,
+        stdout=PIPE, stderr=PIPE, env=environment,
+    )  # fmt: skip
+
+
+async def ended(process: Process) -> tuple[int, str, str]:
+    out, err = await asyncio.wait_for(process.communicate(), 40)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_the_example_worker_tells_who_it_is(real: RealServer) -> None:
+    account = await real.account()
+    code, out, err = await ended(await start_worker(real, account.app_id))
+    assert code == 0, err
+    answer = json.loads(out)
+    assert (answer["telegram_user_id"], answer["epoch"]) == (account.user_id, 1)
+    assert account.auth_key.hex() not in out + err and real.token not in out + err
+    code, out, err = await ended(await start_worker(real, account.app_id))
+    assert code == 0 and json.loads(out)["epoch"] == 2, "the session was free at once"
+
+
+async def test_a_second_example_worker_is_refused_while_the_first_holds(real: RealServer) -> None:
+    account = await real.account()
+    first = await start_worker(real, account.app_id, "--hold", "60", "--ttl", "10")
+    assert first.stdout is not None
+    line = await asyncio.wait_for(first.stdout.readline(), 30)
+    assert json.loads(line)["telegram_user_id"] == account.user_id
+    code, _, err = await ended(await start_worker(real, account.app_id))
+    assert code == 3 and "SESSION_LEASED" in err
+    first.send_signal(signal.SIGTERM)
+    code, _, err = await ended(first)
+    assert code == 0, err
+    code, _, err = await ended(await start_worker(real, account.app_id))
+    assert code == 0, err
+
+
+async def test_a_worker_that_is_killed_leaves_the_session_to_the_next_after_its_time(real: RealServer) -> None:
+    account = await real.account()
+    first = await start_worker(real, account.app_id, "--hold", "60", "--ttl", "10")
+    assert first.stdout is not None
+    assert await asyncio.wait_for(first.stdout.readline(), 30)
+    first.kill()
+    await first.wait()
+    async with real.client() as client:
+        with pytest.raises(UsmError) as caught:
+            async with client.lease(TENANT, account.app_id, "worker-2"):
+                pass
+        assert caught.value.reason == "SESSION_LEASED"
+        async with client.lease(TENANT, account.app_id, "worker-2", wait=45) as lease:
+            assert lease.epoch == 2
+            lease.confirm_connections_closed()

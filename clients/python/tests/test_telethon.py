@@ -1,0 +1,219 @@
+"""The bridge to Telethon when things go wrong. The data centre here only takes connections and says nothing; what works
+is tested with the sandbox's in test_real_server.py."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from fake_service import SILENCE, TOKEN, FakeService, until
+from real_server import telethon_string
+from usm.v1 import material_pb2
+from usm_client import Client, Device, Lease, LeaseLost, Material, Proxy, telethon
+from usm_client.telethon import Gate
+
+KEY = bytes(range(256))
+
+
+@dataclass
+class SilentCentre:
+    """Takes connections; closes them at once if told to; knows which are open."""
+
+    hang_up: bool = False
+    accepted: list[float] = field(default_factory=list)
+    open: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted.append(time.monotonic())
+        self.open.add(writer)
+        try:
+            while not self.hang_up and await reader.read(1 << 16):
+                pass
+        except ConnectionError:
+            pass
+        finally:
+            self.open.discard(writer)
+            writer.close()
+
+    async def stop(self) -> None:
+        self._server.close()
+        for writer in list(self.open):
+            writer.close()
+
+
+@pytest_asyncio.fixture
+async def centre() -> AsyncIterator[SilentCentre]:
+    silent = SilentCentre()
+    await silent.start()
+    yield silent
+    await silent.stop()
+
+
+def material(**changes: Any) -> Material:
+    values: dict[str, Any] = {
+        "format": "TELETHON_STRING",
+        "data": telethon_string(2, 443, KEY).encode(),
+        "api_id": 1234,
+        "device": Device(),
+        "proxy": None,
+        "dc_id": 2,
+        "material_version": 1,
+        "environment": "sandbox",
+    }
+    return Material(**{**values, **changes})
+
+
+async def client_of(of: Material, api_id: int | None = None, **kwargs: Any) -> Any:
+    return telethon._client(of, api_id, kwargs, Gate())
+
+
+async def test_a_lease_lost_while_connecting_leaves_no_socket(service: FakeService, centre: SilentCentre) -> None:
+    service.data = telethon_string(2, centre.port, KEY).encode()
+    service.answers("renew", *[SILENCE] * 50)
+    async with Client(service.url, TOKEN) as client:
+        with pytest.raises(LeaseLost):
+            async with client.lease("acme", "news", "worker-7") as lease:
+                async with telethon.connect(lease):
+                    pytest.fail("there is nobody to connect to")
+        assert lease.remaining() > 0, "it stopped before its deadline"
+        assert centre.accepted
+        await until(lambda: not centre.open)
+    assert service.calls["release"][0].request.connections_closed
+
+
+async def test_a_cancelled_connect_leaves_no_socket(service: FakeService, centre: SilentCentre) -> None:
+    service.data = telethon_string(2, centre.port, KEY).encode()
+
+    async def work() -> None:
+        async with Client(service.url, TOKEN) as client, client.lease("acme", "news", "worker-7") as lease:
+            async with telethon.connect(lease):
+                pass
+
+    task = asyncio.create_task(work())
+    await until(lambda: len(centre.open) == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: not centre.open)
+    assert service.calls["release"][0].request.connections_closed
+
+
+async def test_a_centre_that_hangs_up_is_not_stormed(service: FakeService, centre: SilentCentre) -> None:
+    service.data = telethon_string(2, centre.port, KEY).encode()
+    service.ttl = 12.0
+    service.answers("renew", *[SILENCE] * 50)
+    centre.hang_up = True
+    async with Client(service.url, TOKEN) as client:
+        with pytest.raises((LeaseLost, ConnectionError)):
+            async with client.lease("acme", "news", "worker-7") as lease:
+                async with telethon.connect(lease, client_kwargs={"retry_delay": 0, "connection_retries": 3}):
+                    pytest.fail("there is nobody to connect to")
+        gaps = [b - a for a, b in zip(centre.accepted, centre.accepted[1:])]
+        assert all(gap > 0.8 for gap in gaps), gaps
+
+
+async def test_a_shut_gate_lets_nothing_out(centre: SilentCentre) -> None:
+    gate = Gate()
+    gate.shut()
+    base, _ = telethon._route(None, telethon.ConnectionTcpFull)
+    client = await client_of(material())
+    connection = telethon._gated(base, gate)("127.0.0.1", centre.port, 2, loggers=client._log)
+    with pytest.raises(ConnectionError, match="the lease is over"):
+        await connection.connect()
+    assert gate.is_empty() and not centre.accepted
+
+
+async def test_a_second_connection_to_a_centre_closes_the_first(centre: SilentCentre) -> None:
+    gate = Gate()
+    client = await client_of(material())
+    kind = telethon._gated(telethon.ConnectionTcpFull, gate)
+    for count in (1, 2):
+        await kind("127.0.0.1", centre.port, 2, loggers=client._log).connect()
+        await until(lambda: len(centre.accepted) == count)
+        await until(lambda: len(centre.open) == 1)
+    gate.shut()
+    assert not gate.is_empty()
+    await gate.close(2)
+    assert gate.is_empty()
+    await until(lambda: not centre.open)
+
+
+async def test_device_parameters_go_as_they_were_given() -> None:
+    device = Device("Pixel 9", "Android 16", "11.2", "de", "de-AT", "android")
+    request = (await client_of(material(device=device)))._init_request
+    sent = (request.device_model, request.system_version, request.app_version)
+    assert sent == ("Pixel 9", "Android 16", "11.2")
+    assert (request.lang_code, request.system_lang_code, request.lang_pack) == ("de", "de-AT", "android")
+    assert request.api_id == 1234
+    with pytest.raises(ValueError, match="device_model"):
+        await client_of(material(device=device), device_model="Toaster")
+
+
+async def test_an_ipv6_address_is_kept() -> None:
+    data = telethon_string(4, 443, KEY, host="2001:67c:4e8:f004::a").encode()
+    client = await client_of(material(data=data))
+    assert client._use_ipv6 and client.session.server_address == "2001:67c:4e8:f004::a"
+
+
+async def test_api_id_comes_from_the_lease_or_must_be_given() -> None:
+    assert (await client_of(material(api_id=0), 99)).api_id == 99
+    assert (await client_of(material(), 1234)).api_id == 1234
+    with pytest.raises(ValueError, match="tells no api_id"):
+        await client_of(material(api_id=0))
+    with pytest.raises(ValueError, match="another api_id"):
+        await client_of(material(), 99)
+
+
+@pytest.mark.parametrize("text", ["", "2", "1AAAA", "1" + "A" * 352, "1ö", "1" + "\x00" * 352])
+async def test_a_string_that_is_no_session_is_refused_without_quoting_it(text: str) -> None:
+    with pytest.raises(ValueError, match="session string") as caught:
+        await client_of(material(data=text.encode()))
+    assert "AAAA" not in str(caught.value)
+
+
+async def test_a_proxy_is_never_left_out() -> None:
+    proxy = Proxy("SOCKS5", "127.0.0.1", 1080, "user", "secret")
+    if telethon.importlib.util.find_spec("python_socks") is None:
+        with pytest.raises(RuntimeError, match="proxy"):
+            await client_of(material(proxy=proxy))
+    secret = "dd" + "0123456789abcdef" * 2
+    client = await client_of(material(proxy=Proxy("MTPROTO", "127.0.0.1", 443, password=secret)))
+    assert client._proxy == ("127.0.0.1", 443, secret)
+    with pytest.raises(ValueError, match="proxy"):
+        await client_of(material(), proxy=("socks5", "127.0.0.1", 1))
+    with pytest.raises(ValueError, match="not known"):
+        await client_of(material(proxy=Proxy("7", "127.0.0.1", 443)))
+
+
+async def test_other_formats_are_refused() -> None:
+    with pytest.raises(ValueError, match="TELETHON_STRING"):
+        await client_of(material(format="RAW"))
+
+
+def test_answers_that_end_an_authorization_are_named_as_telegram_does() -> None:
+    errors = telethon.errors
+    assert telethon._ending_answer(errors.AuthKeyDuplicatedError(None)) == (406, "AUTH_KEY_DUPLICATED")
+    assert telethon._ending_answer(errors.SessionRevokedError(None)) == (401, "SESSION_REVOKED")
+    assert telethon._ending_answer(errors.AuthKeyNotFound()) == (-404, "AUTH_KEY_NOT_FOUND")
+    assert telethon._ending_answer(errors.UnauthorizedError(None, "NEW_ONE", 401)) == (401, "NEW_ONE")
+    assert telethon._ending_answer(errors.FloodWaitError(None, capture=3)) is None
+    assert telethon._ending_answer(ValueError()) is None and telethon._ending_answer(None) is None
+
+
+def test_nothing_that_is_printed_shows_the_material() -> None:
+    message = material_pb2.SessionMaterial(data=b"open sesame", proxy=material_pb2.Proxy(password="sesame"))
+    made = Material.from_message(message)
+    assert "sesame" not in repr(made) and made.data == b"open sesame"
+
+
+def test_the_lease_shows_only_what_is_no_secret() -> None:
+    assert "material" not in Lease.__repr__.__code__.co_names
