@@ -143,6 +143,7 @@ fn a_login(state: State) -> Login {
         subject: "service_role".to_owned(),
         request_id: None,
         migrated_to: None,
+        labels: std::collections::BTreeMap::from([("purpose".to_owned(), "news".to_owned())]),
         version: 1,
     }
 }
