@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use super::{App, sessions::check_labels};
+use super::{App, sessions::stale_revision};
 use crate::{
     domain::{
         caller::Caller,
@@ -41,6 +41,9 @@ pub struct Import {
     pub device: Option<Device>,
     pub labels: BTreeMap<String, String>,
     pub legacy_fingerprint: Option<String>,
+    /// Only this account's session is taken in.
+    pub expected_user: Option<i64>,
+    pub expected_revision: Option<i64>,
 }
 
 impl std::fmt::Debug for Import {
@@ -79,7 +82,6 @@ impl App {
         if import.data.len() > DATA_LENGTH_MAX {
             return Err(Error::new(Reason::MaterialTooLarge, "the session is longer than 16 MiB"));
         }
-        check_labels(&import.labels)?;
         let parsed = formats::parse(&import.data, import.format, self.0.telegram.addresses()).await?;
         metrics::material_read(parsed.format, Outcome::Ok);
         let mut material = parsed.material;
@@ -143,7 +145,11 @@ impl App {
                 (Session::new(import.key.clone(), import.custody, environment, caller.now), Expected::New)
             }
         };
-        let pinned = session.account.as_ref().map(|account| account.telegram_user_id);
+        if import.expected_revision.is_some_and(|revision| revision != session.revision) {
+            return Err(stale_revision(session.revision));
+        }
+        let known = session.account.as_ref().map(|account| account.telegram_user_id);
+        let pinned = import.expected_user.or(known);
         if let (Some(pinned), Some(imported)) = (pinned, material.telegram_user_id)
             && pinned != imported
         {

@@ -425,6 +425,7 @@ impl Task {
         session.api_key_alias = Some(self.login.api_key_alias.clone());
         session.last_validated_time = Some(caller.now);
         session.login_ticket = None;
+        session.labels.extend(self.login.labels.clone());
         let change = Change {
             expected: Expected::Revision(session.revision),
             session,

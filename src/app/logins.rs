@@ -3,7 +3,10 @@
 //! The durable row comes first, the ticket second, Telegram third. Whoever dies in between leaves a row that
 //! housekeeping returns to where it was.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures::stream::BoxStream;
 use tokio::sync::oneshot;
@@ -41,6 +44,8 @@ pub struct StartQr {
     pub device: Option<Device>,
     pub proxy: Option<Proxy>,
     pub request_id: Option<RequestId>,
+    /// Set on the session when the login succeeds; others stay.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl App {
@@ -114,6 +119,7 @@ impl App {
             api_key_alias,
             subject: caller.subject.clone(),
             request_id: request.request_id.clone(),
+            labels: request.labels.clone(),
             migrated_to: None,
             version: 0,
         };

@@ -271,8 +271,8 @@ pub const SETTINGS: &[Setting] = &[
         "message-size-max",
         "USM_MESSAGE_SIZE_MAX",
         "limits.message_size_max",
-        Some("4194304"),
-        "Largest message in bytes, 65536-67108864",
+        Some("17825792"),
+        "Largest message in bytes, 65536-67108864; room for 16 MiB of material by default",
     ),
     plain(
         "shutdown-delay",
