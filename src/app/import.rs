@@ -12,7 +12,7 @@ use crate::{
         event::NewEvent,
         id::SessionKey,
         material::{Device, Format, Material},
-        session::{Account, Custody, Event, Session},
+        session::{Account, Custody, Event, LogOut, Session, State},
     },
     formats,
     store::{Change, Expected, LeaseRule, TicketRule},
@@ -77,7 +77,8 @@ impl App {
     ///
     /// # Errors
     /// `MATERIAL_INVALID`, `MATERIAL_TOO_LARGE`, `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS` when the name holds
-    /// another authorization, `SESSION_WRONG_STATE` while a login runs, `ACCOUNT_MISMATCH`.
+    /// another authorization, `SESSION_WRONG_STATE` while a login runs, `ACCOUNT_MISMATCH`, `TELEGRAM_UNAVAILABLE` while
+    /// the name's former authorization waits to be logged out.
     pub async fn import_session(&self, caller: &Caller, import: Import) -> Result<Imported, Error> {
         if import.data.len() > DATA_LENGTH_MAX {
             return Err(Error::new(Reason::MaterialTooLarge, "the session is longer than 16 MiB"));
@@ -88,7 +89,12 @@ impl App {
         material.check()?;
         self.adopt_api_key(&mut material, &import)?;
         let warnings = parsed.notes.iter().map(ToString::to_string).collect();
-        let stored = self.0.store.get(caller, &import.key).await?;
+        let mut stored = self.0.store.get(caller, &import.key).await?;
+        if import.dry_run == DryRun::No && stored.as_ref().is_some_and(awaits_log_out) {
+            // What is overwritten could never be logged out.
+            self.log_out_pending(caller, &import.key).await?;
+            stored = self.0.store.get(caller, &import.key).await?;
+        }
         let fingerprint = self.0.vault.fingerprint(&material);
         if let Some(there) = stored.as_ref().filter(|session| session.state.is_usable()) {
             if there.fingerprint == fingerprint {
@@ -184,4 +190,9 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// Revoked while Telegram was away: the material is kept for the log-out that is still to come.
+fn awaits_log_out(session: &Session) -> bool {
+    matches!(session.state, State::Revoked { log_out: LogOut::Pending, .. })
 }

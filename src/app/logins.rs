@@ -132,7 +132,11 @@ impl App {
                 }
                 Ok(login)
             }
-            Ok(Created::Existing(login)) => Ok(login),
+            Ok(Created::Existing(earlier)) => {
+                // The same request, whose login has ended since: the row waits for nobody.
+                self.return_row(&login, LoginEnd::Cancelled).await;
+                Ok(earlier)
+            }
             Err(error) => {
                 self.return_row(&login, LoginEnd::Failed).await;
                 Err(error.into())
