@@ -43,7 +43,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn run_qr(app: App, login: Login, device: Device, proxy: Option<Proxy>, mut seat: Seat) {
     let mut task = Task { app, login };
     match task.connect(device, proxy).await {
-        Ok(telegram) => task.drive(telegram, &mut seat.commands).await,
+        Ok(telegram) => Box::pin(task.drive(telegram, &mut seat.commands)).await,
         Err(error) => task.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await,
     }
 }
@@ -115,9 +115,10 @@ impl Task {
         let until = Instant::now() + self.login.expire_time.since(now());
         let stop = self.app.0.stop.clone();
         loop {
+            // Boxed, because a login waits most of its life, and should be small while it does.
             let flow = tokio::select! {
-                step = telegram.next(until) => self.on_step(step, telegram, until).await,
-                command = commands.recv() => self.on_command(command, telegram).await,
+                step = telegram.next(until) => Box::pin(self.on_step(step, telegram, until)).await,
+                command = commands.recv() => Box::pin(self.on_command(command, telegram)).await,
                 () = stop.cancelled() => {
                     self.end(State::Cancelled, LoginEnd::Cancelled).await;
                     (Flow::Done, Some(telegram))
@@ -156,7 +157,7 @@ impl Task {
                 self.note_password_step().await;
                 self.show(State::WaitingPassword { hint, attempts_left: ATTEMPTS_MAX }, telegram).await
             }
-            Ok(Step::Authorized(authorized)) => self.finish(*authorized, telegram).await,
+            Ok(Step::Authorized(authorized)) => Box::pin(self.finish(*authorized, telegram)).await,
             Ok(Step::Nothing) if Instant::now() < until => (Flow::GoOn, Some(telegram)),
             Ok(Step::Nothing) => {
                 self.end(State::Expired, LoginEnd::Expired).await;
@@ -186,7 +187,9 @@ impl Task {
                 let (flow, reply) = self.on_password(&password, &mut telegram).await;
                 let (flow, rest) = match flow {
                     PasswordFlow::Waiting => (Flow::GoOn, Some(telegram)),
-                    PasswordFlow::Authorized(authorized) => self.finish(*authorized, telegram).await,
+                    PasswordFlow::Authorized(authorized) => {
+                        Box::pin(self.finish(*authorized, telegram)).await
+                    }
                     PasswordFlow::Over => (Flow::Watch(Box::new(telegram)), None),
                 };
                 let reply =
