@@ -10,12 +10,14 @@ use crate::{
         caller::Caller,
         error::{Error, Reason},
         event::NewEvent,
+        fingerprint::Fingerprint,
         id::SessionKey,
         material::{Device, Format, Material},
+        page::PageRequest,
         session::{Account, Custody, Event, LogOut, Session, State},
     },
     formats,
-    store::{Change, Expected, LeaseRule, TicketRule},
+    store::{Change, Expected, LeaseRule, SessionFilter, TicketRule},
     telemetry::metrics::{self, Outcome},
 };
 
@@ -111,6 +113,7 @@ impl App {
                 "this name holds another authorization; import under another app_id, or revoke and reset this one first",
             ));
         }
+        self.refuse_second_name(caller, &import.key, fingerprint).await?;
         let (mut session, expected, event) = self.filled(caller, stored, &import, &material)?;
         if import.dry_run == DryRun::Yes {
             return Ok(Imported {
@@ -131,6 +134,27 @@ impl App {
         };
         let session = self.commit(caller, change).await?;
         Ok(Imported { session, outcome: ImportOutcome::Imported, format: parsed.format, warnings })
+    }
+
+    /// One authorization has one name: under two it would be lent twice at once, which ends it. Looks at all tenants,
+    /// and tells nothing of the other name. The store refuses the same again when it writes.
+    async fn refuse_second_name(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        fingerprint: Option<Fingerprint>,
+    ) -> Result<(), Error> {
+        let service = Caller::as_service(&caller.subject, caller.now, caller.deadline);
+        let filter = SessionFilter { fingerprint, ..SessionFilter::default() };
+        let page = PageRequest { size: 2, after: None };
+        let holders = self.0.store.list(&service, &filter, &page).await?;
+        if holders.items.iter().all(|holder| holder.key == *key) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Reason::SessionAlreadyExists,
+            "this authorization is held under another name already; one authorization has one name",
+        ))
     }
 
     /// The session as the import will leave it.
@@ -163,6 +187,14 @@ impl App {
                 Reason::AccountMismatch,
                 "the session belongs to another account than this name's",
             ));
+        }
+        if let State::Revoked { log_out: LogOut::Pending, .. } = session.state {
+            return Err(Error::new(
+                Reason::SessionWrongState,
+                "the former authorization is still to be logged out, which needs its key; try again later",
+            )
+            .fact("state", session.state.name().as_str())
+            .fact("log_out", LogOut::Pending.name()));
         }
         let moved = session.apply(Event::Imported, caller.now)?;
         session.custody = if self.is_enabled() { import.custody } else { Custody::Legacy };
