@@ -119,7 +119,9 @@ impl App {
             }
             let active = self.0.tickets.active(&session.key).await?;
             let alive = active.is_some_and(|login| {
-                !login.state.is_final() && session.login_ticket.as_ref() == Some(&login.ticket.hash())
+                !login.state.is_final()
+                    && now() < login.expire_time + SETTLING
+                    && session.login_ticket.as_ref() == Some(&login.ticket.hash())
             });
             if !alive {
                 self.end_orphan(caller, session).await?;

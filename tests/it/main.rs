@@ -2,11 +2,14 @@
 
 mod cli;
 mod clients;
+mod crash;
 mod formats;
 mod import;
 mod leases;
 mod logins;
+mod secrets;
 mod server;
+mod sessions;
 mod store;
 mod support;
 mod telegram;
