@@ -265,7 +265,7 @@ pub const SETTINGS: &[Setting] = &[
         "USM_REQUESTS_MAX",
         "limits.requests_max",
         Some("1024"),
-        "Most calls served at once; more are refused with RATE_LIMITED",
+        "Most calls served at once; more are refused with OVERLOADED",
     ),
     plain(
         "message-size-max",
@@ -313,7 +313,7 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Variables that the command line reads and that are no settings of the service.
-pub const CLIENT_ENV: &[&str] = &["USM_CONFIG", "USM_SERVER", "USM_TOKEN"];
+pub const CLIENT_ENV: &[&str] = &["USM_CONFIG", "USM_SERVER", "USM_TOKEN", "USM_TICKET", "USM_LEASE_ID"];
 
 /// The setting of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Setting> {
