@@ -150,7 +150,8 @@ fn tree() -> Vec<File> {
         {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let hidden = name.starts_with('.') && ![".ci", ".config"].contains(&name.as_str());
-            let built = ["target", "node_modules", "__pycache__", "Cargo.lock"].contains(&name.as_str())
+            let built = ["target", "build", "node_modules", "__pycache__", "Cargo.lock"]
+                .contains(&name.as_str())
                 || name.ends_with(".egg-info");
             if hidden || built {
                 continue;
