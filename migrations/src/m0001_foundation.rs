@@ -164,7 +164,13 @@ fn indexes(backend: DbBackend) -> Vec<String> {
             .unique()
             .take(),
         Index::create().name("telegram_sessions_lease_end").table(sessions()).col("lease_expire_time").take(),
-        Index::create().name("telegram_sessions_fingerprint").table(sessions()).col("fingerprint").take(),
+        // One authorization under two names would be lent twice at once, which ends it.
+        Index::create()
+            .name("telegram_sessions_fingerprint")
+            .table(sessions())
+            .col("fingerprint")
+            .unique()
+            .take(),
         Index::create()
             .name("session_events_of_session")
             .table(table(backend, "usm", "session_events"))

@@ -32,7 +32,7 @@ impl App {
     ) -> Result<Session, Error> {
         let app = self.clone();
         let (caller, key) = (caller.clone(), key.clone());
-        self.finish(async move { app.revoke(&caller, &key, revision).await }).await
+        self.finish(Box::pin(async move { app.revoke(&caller, &key, revision).await })).await
     }
 
     async fn revoke(
@@ -114,7 +114,7 @@ impl App {
     ) -> Result<Session, Error> {
         let app = self.clone();
         let (caller, key) = (caller.clone(), key.clone());
-        self.finish(async move { app.reset(&caller, &key, revision).await }).await
+        self.finish(Box::pin(async move { app.reset(&caller, &key, revision).await })).await
     }
 
     async fn reset(
@@ -155,13 +155,13 @@ impl App {
     ) -> Result<Session, Error> {
         let app = self.clone();
         let (caller, key) = (caller.clone(), key.clone());
-        self.finish(async move {
+        self.finish(Box::pin(async move {
             let session = app.get_at(&caller, &key, revision).await?;
             let (session, lease) = app.log_out_first(&caller, session).await?;
             let event = NewEvent::of(Kind::Deleted, &caller.subject).detail("reason", "deleted_by_operator");
             app.0.store.delete(&caller, &key, session.revision, &lease, event).await?;
             Ok(session)
-        })
+        }))
         .await
     }
 

@@ -42,6 +42,14 @@ impl App {
         self.end_orphaned_logins(&caller, settled).await
     }
 
+    /// Reads what the database says about the feature, and leaves the rest to the processes that keep house.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn read_feature(&self) -> Result<(), Error> {
+        self.refresh_feature(&as_service(ACTOR, ROUND_LIMIT)).await
+    }
+
     /// Writes what an operator set about the feature at this start; `None` leaves what the database says.
     ///
     /// # Errors
@@ -111,7 +119,9 @@ impl App {
             }
             let active = self.0.tickets.active(&session.key).await?;
             let alive = active.is_some_and(|login| {
-                !login.state.is_final() && session.login_ticket.as_ref() == Some(&login.ticket.hash())
+                !login.state.is_final()
+                    && now() < login.expire_time + SETTLING
+                    && session.login_ticket.as_ref() == Some(&login.ticket.hash())
             });
             if !alive {
                 self.end_orphan(caller, session).await?;

@@ -10,12 +10,14 @@ use crate::{
         caller::Caller,
         error::{Error, Reason},
         event::NewEvent,
+        fingerprint::Fingerprint,
         id::SessionKey,
         material::{Device, Format, Material},
-        session::{Account, Custody, Event, Session},
+        page::PageRequest,
+        session::{Account, Custody, Event, LogOut, Session, State},
     },
     formats,
-    store::{Change, Expected, LeaseRule, TicketRule},
+    store::{Change, Expected, LeaseRule, SessionFilter, TicketRule},
     telemetry::metrics::{self, Outcome},
 };
 
@@ -77,7 +79,8 @@ impl App {
     ///
     /// # Errors
     /// `MATERIAL_INVALID`, `MATERIAL_TOO_LARGE`, `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS` when the name holds
-    /// another authorization, `SESSION_WRONG_STATE` while a login runs, `ACCOUNT_MISMATCH`.
+    /// another authorization, `SESSION_WRONG_STATE` while a login runs, `ACCOUNT_MISMATCH`, `TELEGRAM_UNAVAILABLE` while
+    /// the name's former authorization waits to be logged out.
     pub async fn import_session(&self, caller: &Caller, import: Import) -> Result<Imported, Error> {
         if import.data.len() > DATA_LENGTH_MAX {
             return Err(Error::new(Reason::MaterialTooLarge, "the session is longer than 16 MiB"));
@@ -88,7 +91,12 @@ impl App {
         material.check()?;
         self.adopt_api_key(&mut material, &import)?;
         let warnings = parsed.notes.iter().map(ToString::to_string).collect();
-        let stored = self.0.store.get(caller, &import.key).await?;
+        let mut stored = self.0.store.get(caller, &import.key).await?;
+        if import.dry_run == DryRun::No && stored.as_ref().is_some_and(awaits_log_out) {
+            // What is overwritten could never be logged out.
+            self.log_out_pending(caller, &import.key).await?;
+            stored = self.0.store.get(caller, &import.key).await?;
+        }
         let fingerprint = self.0.vault.fingerprint(&material);
         if let Some(there) = stored.as_ref().filter(|session| session.state.is_usable()) {
             if there.fingerprint == fingerprint {
@@ -105,6 +113,7 @@ impl App {
                 "this name holds another authorization; import under another app_id, or revoke and reset this one first",
             ));
         }
+        self.refuse_second_name(caller, &import.key, fingerprint).await?;
         let (mut session, expected, event) = self.filled(caller, stored, &import, &material)?;
         if import.dry_run == DryRun::Yes {
             return Ok(Imported {
@@ -125,6 +134,27 @@ impl App {
         };
         let session = self.commit(caller, change).await?;
         Ok(Imported { session, outcome: ImportOutcome::Imported, format: parsed.format, warnings })
+    }
+
+    /// One authorization has one name: under two it would be lent twice at once, which ends it. Looks at all tenants,
+    /// and tells nothing of the other name. The store refuses the same again when it writes.
+    async fn refuse_second_name(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        fingerprint: Option<Fingerprint>,
+    ) -> Result<(), Error> {
+        let service = Caller::as_service(&caller.subject, caller.now, caller.deadline);
+        let filter = SessionFilter { fingerprint, ..SessionFilter::default() };
+        let page = PageRequest { size: 2, after: None };
+        let holders = self.0.store.list(&service, &filter, &page).await?;
+        if holders.items.iter().all(|holder| holder.key == *key) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Reason::SessionAlreadyExists,
+            "this authorization is held under another name already; one authorization has one name",
+        ))
     }
 
     /// The session as the import will leave it.
@@ -158,6 +188,14 @@ impl App {
                 "the session belongs to another account than this name's",
             ));
         }
+        if let State::Revoked { log_out: LogOut::Pending, .. } = session.state {
+            return Err(Error::new(
+                Reason::SessionWrongState,
+                "the former authorization is still to be logged out, which needs its key; try again later",
+            )
+            .fact("state", session.state.name().as_str())
+            .fact("log_out", LogOut::Pending.name()));
+        }
         let moved = session.apply(Event::Imported, caller.now)?;
         session.custody = if self.is_enabled() { import.custody } else { Custody::Legacy };
         session.api_key_alias.clone_from(&import.api_key_alias);
@@ -184,4 +222,9 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// Revoked while Telegram was away: the material is kept for the log-out that is still to come.
+fn awaits_log_out(session: &Session) -> bool {
+    matches!(session.state, State::Revoked { log_out: LogOut::Pending, .. })
 }

@@ -53,6 +53,11 @@ pub struct Handout {
     pub api_id: i32,
     pub device: Device,
     pub proxy: Option<Proxy>,
+    /// The data centre where the authorization lives.
+    pub dc_id: i32,
+    /// Which of the session's materials it is.
+    pub version: i64,
+    pub environment: Environment,
 }
 
 impl std::fmt::Debug for Handout {
@@ -170,6 +175,9 @@ impl App {
                     api_id: material.api_id,
                     device: material.device,
                     proxy: material.proxy,
+                    dc_id: material.home_dc,
+                    version: sealed.version,
+                    environment: session.environment,
                 },
             }),
             Err(error) => {

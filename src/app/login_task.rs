@@ -36,15 +36,23 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// How long one write to the store or the tickets may take.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a login that has nothing to show yet waits for Telegram's flood control before it gives up.
+const FLOOD_WAIT_BORNE: Duration = Duration::from_secs(5);
 /// Pause between attempts at a write that did not succeed yet.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs the login to its end. Never fails: whatever goes wrong becomes the login's state.
 pub(super) async fn run_qr(app: App, login: Login, device: Device, proxy: Option<Proxy>, mut seat: Seat) {
     let mut task = Task { app, login };
-    match task.connect(device, proxy).await {
-        Ok(telegram) => task.drive(telegram, &mut seat.commands).await,
-        Err(error) => task.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await,
+    let late = match task.connect(device, proxy, &mut seat.commands).await {
+        Some(telegram) => Box::pin(task.drive(telegram, &mut seat.commands)).await,
+        None => None,
+    };
+    // Nobody answers from here on; whoever asks must learn it now and not at their deadline.
+    seat.commands.close();
+    while seat.commands.try_recv().is_ok() {}
+    if let Some(late) = late {
+        task.watch_late(late).await;
     }
 }
 
@@ -105,19 +113,62 @@ enum Flow {
 }
 
 impl Task {
-    async fn connect(&mut self, device: Device, proxy: Option<Proxy>) -> Result<QrLogin, Error> {
-        let (_, key) = self.app.api_key(Some(&self.login.api_key_alias))?;
-        let deadline = Instant::now() + START_LIMIT;
-        Ok(self.app.0.telegram.start_qr(key.clone(), device, proxy, deadline).await?)
+    /// Connects, unless the login ends before that. Nobody can accept a code that was not shown yet.
+    async fn connect(
+        &mut self,
+        device: Device,
+        proxy: Option<Proxy>,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Option<QrLogin> {
+        let app = self.app.clone();
+        let alias = self.login.api_key_alias.clone();
+        let mut connecting = std::pin::pin!(async move {
+            let (_, key) = app.api_key(Some(&alias))?;
+            let deadline = Instant::now() + START_LIMIT;
+            app.0.telegram.start_qr(key.clone(), device, proxy, deadline).await.map_err(Error::from)
+        });
+        let stop = self.app.0.stop.clone();
+        loop {
+            tokio::select! {
+                connected = &mut connecting => match connected {
+                    Ok(telegram) => return Some(telegram),
+                    Err(error) => {
+                        self.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await;
+                        return None;
+                    }
+                },
+                command = commands.recv() => match command {
+                    Some(Command::Password { answer, .. }) => {
+                        let _ = answer.send(Err(no_password_awaited()));
+                    }
+                    Some(Command::Cancel { answer }) => {
+                        self.end(State::Cancelled, LoginEnd::Cancelled).await;
+                        let _ = answer.send(Ok(self.login.clone()));
+                        return None;
+                    }
+                    Some(Command::Supersede) | None => return None,
+                },
+                () = stop.cancelled() => {
+                    self.end(State::Cancelled, LoginEnd::Cancelled).await;
+                    return None;
+                }
+            }
+        }
     }
 
-    async fn drive(&mut self, mut telegram: QrLogin, commands: &mut mpsc::Receiver<Command>) {
+    /// Answers the login if it ended while a code that was shown may still be accepted.
+    async fn drive(
+        &mut self,
+        mut telegram: QrLogin,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Option<QrLogin> {
         let until = Instant::now() + self.login.expire_time.since(now());
         let stop = self.app.0.stop.clone();
         loop {
+            // Boxed, because a login waits most of its life, and should be small while it does.
             let flow = tokio::select! {
-                step = telegram.next(until) => self.on_step(step, telegram, until).await,
-                command = commands.recv() => self.on_command(command, telegram).await,
+                step = telegram.next(until) => Box::pin(self.on_step(step, telegram, until)).await,
+                command = commands.recv() => Box::pin(self.on_command(command, telegram)).await,
                 () = stop.cancelled() => {
                     self.end(State::Cancelled, LoginEnd::Cancelled).await;
                     (Flow::Done, Some(telegram))
@@ -125,12 +176,12 @@ impl Task {
             };
             match flow {
                 (Flow::GoOn, Some(same)) => telegram = same,
-                (Flow::Watch(late), _) => return self.watch_late(*late).await,
+                (Flow::Watch(late), _) => return Some(*late),
                 (Flow::GoOn | Flow::Done, rest) => {
                     if let Some(rest) = rest {
                         rest.close().await;
                     }
-                    return;
+                    return None;
                 }
             }
         }
@@ -156,24 +207,32 @@ impl Task {
                 self.note_password_step().await;
                 self.show(State::WaitingPassword { hint, attempts_left: ATTEMPTS_MAX }, telegram).await
             }
-            Ok(Step::Authorized(authorized)) => self.finish(*authorized, telegram).await,
+            Ok(Step::Authorized(authorized)) => Box::pin(self.finish(*authorized, telegram)).await,
             Ok(Step::Nothing) if Instant::now() < until => (Flow::GoOn, Some(telegram)),
             Ok(Step::Nothing) => {
                 self.end(State::Expired, LoginEnd::Expired).await;
                 (Flow::Watch(Box::new(telegram)), None)
             }
-            // The login waits it out by itself.
-            Err(telegram::Error::FloodWait { retry_after }) => {
+            // The login waits it out by itself, unless there is nothing to look at meanwhile.
+            Err(telegram::Error::FloodWait { retry_after }) if self.bears(retry_after) => {
                 metrics::flood_wait(retry_after);
                 (Flow::GoOn, Some(telegram))
             }
             Err(error) => {
+                if let telegram::Error::FloodWait { retry_after } = &error {
+                    metrics::flood_wait(*retry_after);
+                }
                 let error = Error::from(error);
                 tracing::info!(session.id = %self.login.key, error = %chain(&error), "Login failed");
                 self.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await;
                 (Flow::Watch(Box::new(telegram)), None)
             }
         }
+    }
+
+    /// Whether a flood wait is no reason to give up: it is short, or a code is shown or a password awaited already.
+    fn bears(&self, flood_wait: Duration) -> bool {
+        flood_wait <= FLOOD_WAIT_BORNE || !matches!(self.login.state, State::Starting)
     }
 
     async fn on_command(
@@ -186,7 +245,9 @@ impl Task {
                 let (flow, reply) = self.on_password(&password, &mut telegram).await;
                 let (flow, rest) = match flow {
                     PasswordFlow::Waiting => (Flow::GoOn, Some(telegram)),
-                    PasswordFlow::Authorized(authorized) => self.finish(*authorized, telegram).await,
+                    PasswordFlow::Authorized(authorized) => {
+                        Box::pin(self.finish(*authorized, telegram)).await
+                    }
                     PasswordFlow::Over => (Flow::Watch(Box::new(telegram)), None),
                 };
                 let reply =
@@ -214,15 +275,11 @@ impl Task {
         telegram: &mut QrLogin,
     ) -> (PasswordFlow, Result<(), Error>) {
         let State::WaitingPassword { hint, attempts_left } = self.login.state.clone() else {
-            let refused = Error::new(Reason::LoginWrongState, "the login does not wait for a password");
-            return (PasswordFlow::Waiting, Err(refused));
+            return (PasswordFlow::Waiting, Err(no_password_awaited()));
         };
         match telegram.password(password, Instant::now() + CALL_LIMIT).await {
             Ok(PasswordOutcome::Authorized(authorized)) => (PasswordFlow::Authorized(authorized), Ok(())),
-            Ok(PasswordOutcome::NotAsked) => {
-                let refused = Error::new(Reason::LoginWrongState, "the login does not wait for a password");
-                (PasswordFlow::Waiting, Err(refused))
-            }
+            Ok(PasswordOutcome::NotAsked) => (PasswordFlow::Waiting, Err(no_password_awaited())),
             Ok(PasswordOutcome::Wrong) => {
                 let attempts_left = attempts_left.saturating_sub(1);
                 let wrong = Error::new(Reason::PasswordInvalid, "Telegram does not accept this password")
@@ -501,6 +558,10 @@ enum PasswordFlow {
     Waiting,
     Authorized(Box<Authorized>),
     Over,
+}
+
+fn no_password_awaited() -> Error {
+    Error::new(Reason::LoginWrongState, "the login does not wait for a password")
 }
 
 /// The error and its causes on one line, for the log.

@@ -34,6 +34,9 @@ use crate::{
 /// How long before its caller's deadline a start answers with whatever state there is.
 const ANSWER_MARGIN: Duration = Duration::from_millis(300);
 
+/// How long a login that ended by its time can still be asked how it ended.
+const READABLE_AFTER: Duration = Duration::from_secs(60);
+
 /// A QR login that was asked for.
 #[derive(Debug)]
 pub struct StartQr {
@@ -123,7 +126,7 @@ impl App {
             migrated_to: None,
             version: 0,
         };
-        match self.0.tickets.create(&login, None, self.0.settings.ticket_ttl).await {
+        match self.0.tickets.create(&login, None, self.0.settings.ticket_ttl + READABLE_AFTER).await {
             Ok(Created::New { login, superseded }) => {
                 metrics::qr_login_started();
                 if let Some(old) = superseded {
@@ -132,7 +135,11 @@ impl App {
                 }
                 Ok(login)
             }
-            Ok(Created::Existing(login)) => Ok(login),
+            Ok(Created::Existing(earlier)) => {
+                // The same request, whose login has ended since: the row waits for nobody.
+                self.return_row(&login, LoginEnd::Cancelled).await;
+                Ok(earlier)
+            }
             Err(error) => {
                 self.return_row(&login, LoginEnd::Failed).await;
                 Err(error.into())

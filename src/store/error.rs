@@ -23,7 +23,7 @@ pub enum Error {
     /// Row-level security or a missing grant refused. Never happens unless program and policies disagree.
     #[error("the database denied {doing}")]
     Denied { doing: &'static str, source: Source },
-    #[error("there is a session of this key already")]
+    #[error("there is a session of this key or of this authorization already")]
     AlreadyExists,
     #[error("there is no such session")]
     NotFound,
@@ -123,6 +123,7 @@ pub(super) fn classify(doing: &'static str) -> impl Fn(DbErr) -> Error {
             Kind::Denied => Error::Denied { doing, source: error.into() },
             Kind::Timeout => Error::Timeout { doing },
             Kind::RowsExist => Unfit::RowsExist.into(),
+            Kind::Duplicate => Error::AlreadyExists,
             Kind::Other => Error::Failed { doing, source: error.into() },
         },
         DbErr::Type(_) | DbErr::Json(_) | DbErr::TryIntoErr { .. } => {
@@ -139,15 +140,22 @@ pub(super) fn classify_sqlx(doing: &'static str) -> impl Fn(sqlx::Error) -> Erro
         Kind::Denied => Error::Denied { doing, source: error.into() },
         Kind::Timeout => Error::Timeout { doing },
         Kind::RowsExist => Unfit::RowsExist.into(),
+        Kind::Duplicate => Error::AlreadyExists,
         Kind::Other => Error::Failed { doing, source: error.into() },
     }
 }
+
+/// SQLite's extended result codes of a row that is there already.
+const SQLITE_CONSTRAINT_PRIMARYKEY: u32 = 1555;
+const SQLITE_CONSTRAINT_UNIQUE: u32 = 2067;
 
 enum Kind {
     Unavailable,
     Denied,
     Timeout,
     RowsExist,
+    /// A unique index: the key, or the fingerprint of the authorization.
+    Duplicate,
     Other,
 }
 
@@ -168,7 +176,11 @@ fn kind(error: &sqlx::Error) -> Kind {
 fn kind_of_code(code: &str) -> Kind {
     // Five characters: an SQLSTATE. Fewer digits: a result code of SQLite, whose low byte is the family.
     if code.len() != 5 {
-        return match code.parse::<u32>().unwrap_or(0) & 0xff {
+        let number = code.parse::<u32>().unwrap_or(0);
+        if matches!(number, SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_UNIQUE) {
+            return Kind::Duplicate;
+        }
+        return match number & 0xff {
             // Busy, locked, out of memory, interrupted, read-only, I/O error, corrupt, full, cannot open.
             5..=11 | 13 | 14 => Kind::Unavailable,
             _ => Kind::Other,
@@ -178,6 +190,7 @@ fn kind_of_code(code: &str) -> Kind {
         // Row-level security answers with the code of a missing right.
         "42501" => Kind::Denied,
         "57014" | "55P03" => Kind::Timeout,
+        "23505" => Kind::Duplicate,
         "UM001" => Kind::RowsExist,
         // Out of connections; a deadlock or a lost race, which a repetition mends.
         "53300" | "40001" | "40P01" => Kind::Unavailable,
@@ -204,7 +217,7 @@ impl From<Error> for Refusal {
                     .caused_by(error)
             }
             Error::AlreadyExists => {
-                Self::new(Reason::SessionAlreadyExists, "there is a session of this key already")
+                Self::new(Reason::SessionAlreadyExists, "the name or the authorization is in use already")
             }
             Error::NotFound => Self::session_not_found(),
             Error::RevisionStale { current } => Self::new(

@@ -147,7 +147,7 @@ impl Store {
                 .and_where(Column::LeaseReleased.eq(false))
                 .and_where(Column::LeaseEvicted.eq(false))
                 .and_where(Expr::col(Column::LeaseExpireTime).gt(now(self.backend)))
-                .cond_where(self.lendable(Purpose::Lend))
+                .cond_where(self.still_lendable())
                 .returning(returning(self.backend));
             let answer = match tx.query_one(&query).await.map_err(classify(RENEWING))? {
                 Some(row) => Renew::Renewed(fresh(&Read::from_result(&row)?, lease)?),
@@ -394,6 +394,12 @@ impl Store {
             Purpose::Lend => ours.add(usable),
             Purpose::Inspect => ours,
         }
+    }
+
+    /// Fit for what its lease is for.
+    fn still_lendable(&self) -> Condition {
+        let inspected = Column::LeasePurpose.eq(name(Purpose::Inspect));
+        Condition::any().add(self.lendable(Purpose::Lend)).add(self.lendable(Purpose::Inspect).add(inspected))
     }
 
     async fn is_switched_off(&self, tx: &DatabaseTransaction) -> Result<bool, Error> {

@@ -11,6 +11,7 @@ use crate::{
     domain::{
         caller::Caller,
         event::NewEvent,
+        fingerprint::Fingerprint,
         id::{LeaseId, SessionKey, TenantId, TicketHash},
         material::SealedMaterial,
         page::{PAGE_SIZE_MAX, Page, PageRequest, token},
@@ -40,6 +41,8 @@ pub struct SessionFilter {
     pub labels: BTreeMap<String, String>,
     pub lease: LeaseFilter,
     pub log_out: Option<LogOut>,
+    /// Those that hold this authorization, or held it last.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// Whether a lease matters for a list.
@@ -328,6 +331,9 @@ impl Store {
         }
         if let Some(log_out) = filter.log_out {
             all = all.add(Column::LogOut.eq(log_out.name()));
+        }
+        if let Some(fingerprint) = &filter.fingerprint {
+            all = all.add(Column::Fingerprint.eq(fingerprint.as_str()));
         }
         for (name, text) in &filter.labels {
             all = all.add(self.has_label(name, text));

@@ -1,11 +1,14 @@
 //! One binary of integration tests against real servers: a file per behaviour.
 
 mod clients;
+mod crash;
 mod formats;
 mod import;
 mod leases;
 mod logins;
+mod secrets;
 mod server;
+mod sessions;
 mod store;
 mod support;
 mod telegram;

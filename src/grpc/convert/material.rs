@@ -54,7 +54,9 @@ pub(crate) fn handout(handout: Handout) -> v1::SessionMaterial {
         api_id: handout.api_id,
         device: Some(device(handout.device)),
         proxy: handout.proxy.as_ref().and_then(proxy),
-        ..v1::SessionMaterial::default()
+        dc_id: handout.dc_id,
+        material_version: handout.version,
+        environment: handout.environment.as_str().to_owned(),
     }
 }
 

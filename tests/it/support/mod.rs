@@ -3,6 +3,8 @@
 
 pub(crate) mod poll;
 pub(crate) mod postgres;
+pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod telegram;
+pub(crate) mod world;

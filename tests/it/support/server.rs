@@ -27,7 +27,7 @@ use usm::{
     store::{Options, Store},
     telegram::{ApiKey, Telegram, endpoint::Endpoint},
     telemetry,
-    tickets::{Memory, Tickets},
+    tickets::{self, Memory, Redis, Tickets},
     vault::{KeyRing, Vault},
 };
 use usm_client::v1::{
@@ -56,7 +56,8 @@ pub(crate) struct Setup {
     pub(crate) telegram: Endpoint,
     /// `None` is SQLite in the server's folder.
     pub(crate) database: Option<Secret>,
-    pub(crate) tickets: Tickets,
+    /// `None` keeps tickets in the process.
+    pub(crate) redis: Option<Secret>,
     pub(crate) room: Room,
     pub(crate) reflection: Reflection,
     pub(crate) lease_ttl: Duration,
@@ -71,7 +72,7 @@ impl Setup {
         Self {
             telegram,
             database: None,
-            tickets: Tickets::Memory(Memory::default()),
+            redis: None,
             room: Room { requests_max: 256, streams_max: 256 },
             reflection: Reflection::Served,
             lease_ttl: Duration::from_secs(90),
@@ -120,11 +121,10 @@ impl tonic::service::Interceptor for Bearer {
 }
 
 impl Server {
-    pub(crate) async fn start(mut setup: Setup) -> Self {
+    pub(crate) async fn start(setup: Setup) -> Self {
         let folder = std::env::temp_dir().join(format!("usm-server-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&folder).unwrap();
-        let tickets = std::mem::replace(&mut setup.tickets, Tickets::Memory(Memory::default()));
-        let app = app(&setup, tickets, &folder).await;
+        let app = app(&setup, &folder).await;
 
         let stop_streams = CancellationToken::new();
         let edge = Edge {
@@ -231,19 +231,26 @@ impl Drop for Server {
     }
 }
 
-async fn app(setup: &Setup, tickets: Tickets, folder: &Path) -> App {
+async fn app(setup: &Setup, folder: &Path) -> App {
     let embedded = Secret::new(format!("sqlite://{}", folder.join("usm.sqlite3").display()));
     let mut options =
         Options::new(setup.database.clone().unwrap_or(embedded), setup.telegram.environment().clone());
     options.quiet_gap = setup.quiet_gap;
     let api_key = ApiKey { api_id: 1, api_hash: Secret::new("test") };
-    let ring = KeyRing::create(&folder.join("usm.keys"), usm::app::now()).unwrap();
+    let vault = Vault::new(KeyRing::create(&folder.join("usm.keys"), usm::app::now()).unwrap());
+    let tickets = match &setup.redis {
+        None => Tickets::Memory(Memory::default()),
+        Some(url) => {
+            let settings = tickets::Settings { url: url.clone(), prefix: String::new() };
+            Tickets::Redis(Redis::connect(&settings, vault.clone()).await.unwrap())
+        }
+    };
     App::new(
         Adapters {
             store: Store::open(options).await.unwrap(),
             tickets,
             telegram: Telegram::new(setup.telegram.clone()),
-            vault: Vault::new(ring),
+            vault,
         },
         Settings {
             environment: setup.telegram.environment().clone(),
@@ -266,13 +273,18 @@ pub(crate) fn tenant_token(tenant: &str, scopes: &[Scope]) -> String {
     token(Role::Authenticated, Some(tenant), Some(scopes.to_vec()))
 }
 
+/// A token of somebody by name.
+pub(crate) fn token_of(subject: &str, tenant: &str) -> String {
+    let tenant = Some(TenantId::parse(tenant).unwrap());
+    let (role, scopes) = (Role::Authenticated, Some(Scope::ALL.to_vec()));
+    signed(&Order { role, tenant, scopes, subject: Some(subject.to_owned()), ttl: Duration::from_secs(600) })
+}
+
 pub(crate) fn token(role: Role, tenant: Option<&str>, scopes: Option<Vec<Scope>>) -> String {
-    let order = Order {
-        role,
-        tenant: tenant.map(|tenant| TenantId::parse(tenant).unwrap()),
-        scopes,
-        subject: None,
-        ttl: Duration::from_secs(600),
-    };
-    issue(&Secret::new(JWT_SECRET), &order, usm::app::now()).unwrap().expose_secret().to_owned()
+    let tenant = tenant.map(|tenant| TenantId::parse(tenant).unwrap());
+    signed(&Order { role, tenant, scopes, subject: None, ttl: Duration::from_secs(600) })
+}
+
+fn signed(order: &Order) -> String {
+    issue(&Secret::new(JWT_SECRET), order, usm::app::now()).unwrap().expose_secret().to_owned()
 }

@@ -1,0 +1,67 @@
+//! Two logins of one session.
+
+use usm_client::v1::{self, LoginState, SessionState};
+
+use crate::support::{
+    poll,
+    server::token_of,
+    world::{ANN, Shape, TENANT, World, on_both_shapes, qr, reason, refused},
+};
+
+on_both_shapes!(
+    a_newer_login_supersedes_the_older_and_its_late_scan_is_signed_out,
+    a_repeated_request_gets_the_login_it_had_started,
+);
+
+async fn a_newer_login_supersedes_the_older_and_its_late_scan_is_signed_out(shape: Shape) {
+    let world = World::start(shape).await;
+    let older = world.code("bot").await;
+    let newer = world.code("bot").await;
+    assert_ne!(older.ticket, newer.ticket);
+    assert_eq!(world.login(&older.ticket).await.state(), LoginState::Superseded);
+    assert_eq!(world.session("bot").await.state(), SessionState::PendingQr, "the newer one's");
+    let refusal = refused(world.password(&older.ticket, "horse").await);
+    assert_eq!(reason(&refusal), "TICKET_SUPERSEDED");
+    let end = world.cancel(&older.ticket).await.expect("nothing to cancel");
+    assert_eq!(end.state(), LoginState::Superseded);
+
+    world.scan(&older, ANN).await;
+    poll::until("the late scan is signed out", || async {
+        (world.sandbox.calls("auth.logOut").await > 0).then_some(())
+    })
+    .await;
+    world.nobody_is_signed_in().await;
+    assert_eq!(world.login(&newer.ticket).await.state(), LoginState::WaitingQrScan, "unharmed");
+
+    let newer = world.login(&newer.ticket).await;
+    world.scan(&newer, ANN).await;
+    let end = world.finalize(&newer.ticket, "").await.expect("the login ends");
+    assert_eq!(end.state(), LoginState::Authorized);
+    assert_eq!(world.sandbox.authorizations().await.len(), 1);
+    world.stop().await;
+}
+
+async fn a_repeated_request_gets_the_login_it_had_started(shape: Shape) {
+    let world = World::start(shape).await;
+    let id = uuid::Uuid::new_v4().to_string();
+    let request = v1::StartQrLoginRequest { request_id: id.clone(), ..qr("bot") };
+    let first = world.begin(request.clone()).await.expect("started");
+    let again = world.begin(request.clone()).await.expect("found");
+    assert_eq!(
+        (first.ticket.as_str(), first.qr_url.as_str()),
+        (again.ticket.as_str(), again.qr_url.as_str())
+    );
+
+    // Somebody else's request of the same id is another one, and supersedes.
+    let other = token_of("somebody-else", TENANT);
+    let mut logins = world.server.logins(&other).await;
+    let theirs = logins.start_qr_login(request.clone()).await.expect("started").into_inner().login;
+    assert_ne!(theirs.expect("a login").ticket, first.ticket);
+    assert_eq!(world.login(&first.ticket).await.state(), LoginState::Superseded);
+
+    let another = v1::StartQrLoginRequest { request_id: uuid::Uuid::new_v4().to_string(), ..qr("bot") };
+    assert_ne!(world.begin(another).await.expect("started").ticket, first.ticket);
+    let malformed = v1::StartQrLoginRequest { request_id: "again".to_owned(), ..qr("bot") };
+    assert_eq!(reason(&refused(world.begin(malformed).await)), "ARGUMENT_INVALID");
+    world.stop().await;
+}
