@@ -77,9 +77,7 @@ impl Target {
 /// On the machine of an embedded server its owner needs no token: the secret lies in a file only they can read. Such
 /// a token opens everything, so it goes to no other machine.
 fn local_token(server: &str) -> Option<Secret> {
-    let host = server.parse::<http::Uri>().ok()?.host()?.trim_matches(['[', ']']).to_owned();
-    let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if !here {
+    if !is_this_machine(server) {
         return None;
     }
     match Config::load(&BTreeMap::new()) {
@@ -91,6 +89,12 @@ fn local_token(server: &str) -> Option<Secret> {
             None
         }
     }
+}
+
+fn is_this_machine(server: &str) -> bool {
+    let Ok(address) = server.parse::<http::Uri>() else { return false };
+    let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 impl Api {
@@ -194,4 +198,28 @@ pub(super) struct Key {
     pub(super) tenant_id: String,
     #[arg(long, value_name = "A")]
     pub(super) app_id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_this_machine_goes_to_no_other() {
+        for here in
+            ["http://127.0.0.1:50051", "http://localhost:1", "http://[::1]:50051", "https://127.1.2.3"]
+        {
+            assert!(is_this_machine(here), "{here}");
+        }
+        for elsewhere in [
+            "http://usm.example:50051",
+            "http://10.0.0.1:50051",
+            "http://127.0.0.1@usm.example:50051",
+            "http://127.0.0.1.usm.example",
+            "http://localhost.usm.example",
+            "",
+        ] {
+            assert!(!is_this_machine(elsewhere), "{elsewhere}");
+        }
+    }
 }

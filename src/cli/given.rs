@@ -16,7 +16,7 @@ const LENGTH_MAX: u64 = 64 * 1024;
 
 /// How the two-step password of an account is given.
 #[derive(Debug, Args)]
-pub(super) struct Password {
+pub(super) struct PasswordSource {
     /// The account's password; better given by its variable, a file or the prompt [env: USM_PASSWORD]
     #[arg(long, value_name = "P", value_parser = secret, conflicts_with = "password_file")]
     password: Option<Secret>,
@@ -25,7 +25,7 @@ pub(super) struct Password {
     password_file: Option<PathBuf>,
 }
 
-impl Password {
+impl PasswordSource {
     /// The password if one was given, without asking for it.
     ///
     /// # Errors

@@ -58,7 +58,7 @@ pub(super) struct Password {
     #[arg(long, env = "USM_TICKET", value_name = "K")]
     ticket: String,
     #[command(flatten)]
-    password: given::Password,
+    password: given::PasswordSource,
     #[command(flatten)]
     target: Target,
 }
@@ -69,7 +69,7 @@ pub(super) struct Finalize {
     #[arg(long, env = "USM_TICKET", value_name = "K")]
     ticket: String,
     #[command(flatten)]
-    password: given::Password,
+    password: given::PasswordSource,
     /// Seconds to wait.
     #[arg(long, value_name = "S", default_value_t = 120)]
     wait: u64,

@@ -1,5 +1,6 @@
 //! One binary of integration tests against real servers: a file per behaviour.
 
+mod cli;
 mod clients;
 mod crash;
 mod formats;

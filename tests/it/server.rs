@@ -362,15 +362,16 @@ async fn messages_beyond_the_limit_are_refused() {
 async fn fields_this_version_would_have_to_ignore_are_refused_by_name() {
     let server = Server::start(Setup::without_telegram()).await;
     let mut sessions = server.sessions(&service_token()).await;
-    let request = v1::RevokeSessionRequest {
+    let request = v1::ImportSessionRequest {
         tenant_id: "acme".to_owned(),
         app_id: "bot".to_owned(),
-        expected_revision: 3,
+        data: b"anything".to_vec(),
+        mint: true,
         ..Default::default()
     };
-    let status = sessions.revoke_session(request).await.expect_err("not served");
+    let status = sessions.import_session(request).await.expect_err("not served");
     let details = status.get_error_details();
     let field = details.bad_request().and_then(|bad| Some(bad.field_violations.first()?.field.clone()));
-    assert_eq!(field.as_deref(), Some("expected_revision"));
+    assert_eq!(field.as_deref(), Some("mint"));
     server.stop().await;
 }
