@@ -89,6 +89,8 @@ const FENCES: &[Fence] = &[
             "src/grpc/convert/",
             "src/grpc/login_service.rs",
             "src/cli/connect.rs",
+            "src/cli/given.rs",
+            "src/cli/lease.rs",
             "src/cli/login.rs",
             "src/cli/token.rs",
             "src/cli/quickstart/story.rs",
