@@ -58,7 +58,7 @@ impl Target {
         if self.database_url.is_some() || self.redis_url.is_some() {
             given::warn_of_password("database-url", "DATABASE_URL", self.database_url.as_ref());
             given::warn_of_password("redis-url", "REDIS_URL", self.redis_url.as_ref());
-            return Api::in_process(self.database_url, self.redis_url).await;
+            return Box::pin(Api::in_process(self.database_url, self.redis_url)).await;
         }
         if self.token.is_some() {
             given::warn("token", "USM_TOKEN");
@@ -66,7 +66,7 @@ impl Target {
         let server = self.server.or_else(|| given::variable("USM_SERVER"));
         let token = self.token.or_else(|| given::variable("USM_TOKEN").map(Secret::new));
         if server.is_none() && token.is_none() && given::variable("DATABASE_URL").is_some() {
-            return Api::in_process(None, None).await;
+            return Box::pin(Api::in_process(None, None)).await;
         }
         let server = server.unwrap_or_else(|| SERVER_DEFAULT.to_owned());
         let token = token.or_else(|| local_token(&server));
@@ -122,7 +122,7 @@ impl Api {
             .filter_map(|(name, url)| Some((name.to_owned(), url?.expose_secret().to_owned())))
             .collect();
         let config = Config::load(&flags).map_err(|mistakes| Failure::Usage(mistakes.to_string()))?;
-        let local = boot::in_process(config, &settings::os_user()).await?;
+        let local = Box::pin(boot::in_process(config, &settings::os_user())).await?;
         Ok(Self { client: Client::new(local.channel(), Credentials::none()), local: Some(local) })
     }
 

@@ -84,7 +84,7 @@ pub(super) fn required(flag: Option<Secret>, name: &str, variable_name: &str) ->
 
 /// A variable of the environment that is set and not empty.
 pub(super) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    std::env::var_os(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
 }
 
 /// Keeps what was typed from showing.

@@ -44,7 +44,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Runs the login to its end. Never fails: whatever goes wrong becomes the login's state.
 pub(super) async fn run_qr(app: App, login: Login, device: Device, proxy: Option<Proxy>, mut seat: Seat) {
     let mut task = Task { app, login };
-    let late = match task.connect(device, proxy, &mut seat.commands).await {
+    let late = match Box::pin(task.connect(device, proxy, &mut seat.commands)).await {
         Some(telegram) => Box::pin(task.drive(telegram, &mut seat.commands)).await,
         None => None,
     };

@@ -219,10 +219,14 @@ fn a_proxy_comes_back_as_it_was_given() {
         api_id: 7,
         device: Device::default(),
         proxy,
+        dc_id: 2,
+        version: 3,
+        environment: crate::domain::session::Environment::new("sandbox"),
     };
     let message = material::handout(handout);
     assert_eq!(message.proxy, Some(given.clone()));
     assert_eq!((message.data.as_slice(), message.api_id), ([1, 2, 3].as_slice(), 7));
+    assert_eq!((message.dc_id, message.material_version, message.environment.as_str()), (2, 3, "sandbox"));
 
     for (broken, field) in [
         (v1::Proxy { kind: v1::ProxyKind::Http.into(), ..given.clone() }, "proxy.kind"),
