@@ -6,8 +6,8 @@ use crate::domain::{error::Error, secret::Secret};
 
 /// The longest tenant or application id, in characters.
 pub const ID_LENGTH_MAX: usize = 128;
-/// The longest name a holder of a lease may give itself, in bytes.
-pub const HOLDER_LENGTH_MAX: usize = 256;
+/// The longest name a holder of a lease may give itself, in characters.
+pub const HOLDER_LENGTH_MAX: usize = 128;
 
 macro_rules! checked_id {
     ($(#[$doc:meta])* $name:ident, $field:literal) => {
@@ -168,12 +168,13 @@ pub struct Holder(String);
 
 impl Holder {
     /// # Errors
-    /// `ARGUMENT_INVALID` unless 1-256 bytes without control characters.
+    /// `ARGUMENT_INVALID` unless 1-128 printable ASCII characters.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        if (1..=HOLDER_LENGTH_MAX).contains(&text.len()) && !text.chars().any(char::is_control) {
+        let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        if (1..=HOLDER_LENGTH_MAX).contains(&text.len()) && text.bytes().all(printable) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::invalid("holder", "must be 1-256 bytes without control characters"))
+            Err(Error::invalid("holder", "must be 1-128 printable ASCII characters"))
         }
     }
 
