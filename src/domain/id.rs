@@ -170,8 +170,8 @@ impl Holder {
     /// # Errors
     /// `ARGUMENT_INVALID` unless 1-128 printable ASCII characters.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        if (1..=HOLDER_LENGTH_MAX).contains(&text.len()) && printable {
+        let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        if (1..=HOLDER_LENGTH_MAX).contains(&text.len()) && text.bytes().all(printable) {
             Ok(Self(text.to_owned()))
         } else {
             Err(Error::invalid("holder", "must be 1-128 printable ASCII characters"))

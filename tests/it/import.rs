@@ -1,1 +1,5 @@
-//! Tests of import.
+//! Taking in sessions that another system made.
+
+mod accepted;
+mod bad_input;
+mod second_names;
