@@ -12,8 +12,10 @@ use crate::{
         page::{Page, PageRequest},
         session::Session,
     },
-    store::{Change, EventFilter, Expected, LeaseRule, MaterialChange, SessionFilter, TicketRule},
+    store::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
 };
+// What callers ask by; the edge names no store.
+pub use crate::store::{EventFilter, SessionFilter};
 
 /// Metadata to change; what is `None` stays.
 #[derive(Debug, Default)]

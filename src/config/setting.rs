@@ -265,7 +265,7 @@ pub const SETTINGS: &[Setting] = &[
         "USM_REQUESTS_MAX",
         "limits.requests_max",
         Some("1024"),
-        "Most calls served at once; more are refused with RATE_LIMITED",
+        "Most calls served at once; more are refused with OVERLOADED",
     ),
     plain(
         "message-size-max",

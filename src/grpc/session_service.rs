@@ -9,7 +9,7 @@ use crate::{
     app::{
         App,
         import::{DryRun, Import},
-        sessions::Update,
+        sessions::{EventFilter, SessionFilter, Update},
     },
     domain::{
         error::Error,
@@ -21,7 +21,6 @@ use crate::{
         call::{Answer, admitted, answer, later, leave_empty},
         convert::{self, session::session},
     },
-    store::{EventFilter, SessionFilter},
 };
 
 pub(crate) struct Sessions {
