@@ -219,6 +219,9 @@ fn a_proxy_comes_back_as_it_was_given() {
         api_id: 7,
         device: Device::default(),
         proxy,
+        dc_id: 2,
+        version: 3,
+        environment: Environment::new("sandbox"),
     };
     let message = material::handout(handout);
     assert_eq!(message.proxy, Some(given.clone()));
