@@ -17,25 +17,36 @@ impl App {
     ///
     /// # Errors
     /// `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`.
-    pub async fn take_custody(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
-        self.move_custody(caller, key, Custody::Service).await
+    pub async fn take_custody(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        revision: Option<i64>,
+    ) -> Result<Session, Error> {
+        let session = self.get_at(caller, key, revision).await?;
+        self.move_custody(caller, session, Custody::Service).await
     }
 
     /// The legacy system owns the session from now on: this service neither lends nor probes it.
     ///
     /// # Errors
     /// `SESSION_NOT_FOUND`, `SESSION_LEASED` until the last lease and its quiet gap are over, `REVISION_STALE`.
-    pub async fn give_custody(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
-        self.move_custody(caller, key, Custody::Legacy).await
+    pub async fn give_custody(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        revision: Option<i64>,
+    ) -> Result<Session, Error> {
+        let session = self.get_at(caller, key, revision).await?;
+        self.move_custody(caller, session, Custody::Legacy).await
     }
 
     async fn move_custody(
         &self,
         caller: &Caller,
-        key: &SessionKey,
+        mut session: Session,
         custody: Custody,
     ) -> Result<Session, Error> {
-        let mut session = self.get_session(caller, key).await?;
         if session.custody == custody {
             return Ok(session);
         }

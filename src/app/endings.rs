@@ -24,14 +24,24 @@ impl App {
     ///
     /// # Errors
     /// `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`: evict the lease and wait; `CUSTODY_LEGACY`.
-    pub async fn revoke_session(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
+    pub async fn revoke_session(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        revision: Option<i64>,
+    ) -> Result<Session, Error> {
         let app = self.clone();
         let (caller, key) = (caller.clone(), key.clone());
-        self.finish(async move { app.revoke(&caller, &key).await }).await
+        self.finish(Box::pin(async move { app.revoke(&caller, &key, revision).await })).await
     }
 
-    async fn revoke(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
-        let session = self.get_session(caller, key).await?;
+    async fn revoke(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        revision: Option<i64>,
+    ) -> Result<Session, Error> {
+        let session = self.get_at(caller, key, revision).await?;
         session.state.next(Event::ManuallyRevoked(LogOut::Done))?;
         if session.state.pending().is_some() {
             return self.revoke_pending(caller, session).await;
@@ -96,14 +106,24 @@ impl App {
     /// # Errors
     /// `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE` unless REVOKED or STALE, `SESSION_LEASED`, `TELEGRAM_UNAVAILABLE`
     /// while the authorization may be alive and cannot be logged out.
-    pub async fn reset_session(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
+    pub async fn reset_session(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        revision: Option<i64>,
+    ) -> Result<Session, Error> {
         let app = self.clone();
         let (caller, key) = (caller.clone(), key.clone());
-        self.finish(async move { app.reset(&caller, &key).await }).await
+        self.finish(Box::pin(async move { app.reset(&caller, &key, revision).await })).await
     }
 
-    async fn reset(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
-        let session = self.get_session(caller, key).await?;
+    async fn reset(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        revision: Option<i64>,
+    ) -> Result<Session, Error> {
+        let session = self.get_at(caller, key, revision).await?;
         session.state.next(Event::Reset)?;
         let (mut session, lease) = self.log_out_first(caller, session).await?;
         let moved = session.apply(Event::Reset, caller.now)?;
@@ -122,20 +142,26 @@ impl App {
         Ok(self.commit(caller, change).await?)
     }
 
-    /// Removes the session. Its audit log stays.
+    /// Removes the session and answers it as it last was. Its audit log stays.
     ///
     /// # Errors
     /// `SESSION_NOT_FOUND`, `SESSION_LEASED`, `TELEGRAM_UNAVAILABLE` while the authorization is alive and cannot be
     /// logged out: revoke it first, or try again.
-    pub async fn delete_session(&self, caller: &Caller, key: &SessionKey) -> Result<(), Error> {
+    pub async fn delete_session(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        revision: Option<i64>,
+    ) -> Result<Session, Error> {
         let app = self.clone();
         let (caller, key) = (caller.clone(), key.clone());
-        self.finish(async move {
-            let session = app.get_session(&caller, &key).await?;
+        self.finish(Box::pin(async move {
+            let session = app.get_at(&caller, &key, revision).await?;
             let (session, lease) = app.log_out_first(&caller, session).await?;
             let event = NewEvent::of(Kind::Deleted, &caller.subject).detail("reason", "deleted_by_operator");
-            Ok(app.0.store.delete(&caller, &key, session.revision, &lease, event).await?)
-        })
+            app.0.store.delete(&caller, &key, session.revision, &lease, event).await?;
+            Ok(session)
+        }))
         .await
     }
 

@@ -42,6 +42,14 @@ impl App {
         self.end_orphaned_logins(&caller, settled).await
     }
 
+    /// Reads what the database says about the feature, and leaves the rest to the processes that keep house.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn read_feature(&self) -> Result<(), Error> {
+        self.refresh_feature(&as_service(ACTOR, ROUND_LIMIT)).await
+    }
+
     /// Writes what an operator set about the feature at this start; `None` leaves what the database says.
     ///
     /// # Errors

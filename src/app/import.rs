@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use super::{App, sessions::check_labels};
+use super::{App, sessions::stale_revision};
 use crate::{
     domain::{
         caller::Caller,
@@ -43,6 +43,9 @@ pub struct Import {
     pub device: Option<Device>,
     pub labels: BTreeMap<String, String>,
     pub legacy_fingerprint: Option<String>,
+    /// Only this account's session is taken in.
+    pub expected_user: Option<i64>,
+    pub expected_revision: Option<i64>,
 }
 
 impl std::fmt::Debug for Import {
@@ -76,19 +79,24 @@ impl App {
     ///
     /// # Errors
     /// `MATERIAL_INVALID`, `MATERIAL_TOO_LARGE`, `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS` when the name holds
-    /// another authorization, `SESSION_WRONG_STATE` while a login runs, `ACCOUNT_MISMATCH`.
+    /// another authorization, `SESSION_WRONG_STATE` while a login runs, `ACCOUNT_MISMATCH`, `TELEGRAM_UNAVAILABLE` while
+    /// the name's former authorization waits to be logged out.
     pub async fn import_session(&self, caller: &Caller, import: Import) -> Result<Imported, Error> {
         if import.data.len() > DATA_LENGTH_MAX {
             return Err(Error::new(Reason::MaterialTooLarge, "the session is longer than 16 MiB"));
         }
-        check_labels(&import.labels)?;
         let parsed = formats::parse(&import.data, import.format, self.0.telegram.addresses()).await?;
         metrics::material_read(parsed.format, Outcome::Ok);
         let mut material = parsed.material;
         material.check()?;
         self.adopt_api_key(&mut material, &import)?;
         let warnings = parsed.notes.iter().map(ToString::to_string).collect();
-        let stored = self.0.store.get(caller, &import.key).await?;
+        let mut stored = self.0.store.get(caller, &import.key).await?;
+        if import.dry_run == DryRun::No && stored.as_ref().is_some_and(awaits_log_out) {
+            // What is overwritten could never be logged out.
+            self.log_out_pending(caller, &import.key).await?;
+            stored = self.0.store.get(caller, &import.key).await?;
+        }
         let fingerprint = self.0.vault.fingerprint(&material);
         if let Some(there) = stored.as_ref().filter(|session| session.state.is_usable()) {
             if there.fingerprint == fingerprint {
@@ -167,7 +175,11 @@ impl App {
                 (Session::new(import.key.clone(), import.custody, environment, caller.now), Expected::New)
             }
         };
-        let pinned = session.account.as_ref().map(|account| account.telegram_user_id);
+        if import.expected_revision.is_some_and(|revision| revision != session.revision) {
+            return Err(stale_revision(session.revision));
+        }
+        let known = session.account.as_ref().map(|account| account.telegram_user_id);
+        let pinned = import.expected_user.or(known);
         if let (Some(pinned), Some(imported)) = (pinned, material.telegram_user_id)
             && pinned != imported
         {
@@ -210,4 +222,9 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// Revoked while Telegram was away: the material is kept for the log-out that is still to come.
+fn awaits_log_out(session: &Session) -> bool {
+    matches!(session.state, State::Revoked { log_out: LogOut::Pending, .. })
 }

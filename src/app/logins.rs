@@ -3,7 +3,10 @@
 //! The durable row comes first, the ticket second, Telegram third. Whoever dies in between leaves a row that
 //! housekeeping returns to where it was.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures::stream::BoxStream;
 use tokio::sync::oneshot;
@@ -44,6 +47,8 @@ pub struct StartQr {
     pub device: Option<Device>,
     pub proxy: Option<Proxy>,
     pub request_id: Option<RequestId>,
+    /// Set on the session when the login succeeds; others stay.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl App {
@@ -117,6 +122,7 @@ impl App {
             api_key_alias,
             subject: caller.subject.clone(),
             request_id: request.request_id.clone(),
+            labels: request.labels.clone(),
             migrated_to: None,
             version: 0,
         };
@@ -129,7 +135,11 @@ impl App {
                 }
                 Ok(login)
             }
-            Ok(Created::Existing(login)) => Ok(login),
+            Ok(Created::Existing(earlier)) => {
+                // The same request, whose login has ended since: the row waits for nobody.
+                self.return_row(&login, LoginEnd::Cancelled).await;
+                Ok(earlier)
+            }
             Err(error) => {
                 self.return_row(&login, LoginEnd::Failed).await;
                 Err(error.into())

@@ -12,14 +12,10 @@ use crate::{
         page::{Page, PageRequest},
         session::Session,
     },
-    store::{Change, EventFilter, Expected, LeaseRule, MaterialChange, SessionFilter, TicketRule},
+    store::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
 };
-
-/// Labels a session may carry.
-const LABELS_MAX: usize = 64;
-/// The longest label name and value, in bytes.
-const LABEL_NAME_MAX: usize = 63;
-const LABEL_VALUE_MAX: usize = 1024;
+// What callers ask by; the edge names no store.
+pub use crate::store::{EventFilter, SessionFilter};
 
 /// Metadata to change; what is `None` stays.
 #[derive(Debug, Default)]
@@ -33,6 +29,23 @@ impl App {
     /// `SESSION_NOT_FOUND`, also for another tenant's.
     pub async fn get_session(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
         self.0.store.get(caller, key).await?.ok_or_else(Error::session_not_found)
+    }
+
+    /// The session, unless somebody changed it since the caller read it at `revision`.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, `REVISION_STALE`.
+    pub(super) async fn get_at(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        revision: Option<i64>,
+    ) -> Result<Session, Error> {
+        let session = self.get_session(caller, key).await?;
+        match revision {
+            Some(revision) if revision != session.revision => Err(stale_revision(session.revision)),
+            Some(_) | None => Ok(session),
+        }
     }
 
     /// # Errors
@@ -67,13 +80,9 @@ impl App {
         update: Update,
         expected_revision: Option<i64>,
     ) -> Result<Session, Error> {
-        let mut session = self.get_session(caller, key).await?;
-        let revision = expected_revision.unwrap_or(session.revision);
-        if revision != session.revision {
-            return Err(stale_revision().fact("revision", session.revision));
-        }
+        let mut session = self.get_at(caller, key, expected_revision).await?;
+        let revision = session.revision;
         if let Some(labels) = update.labels {
-            check_labels(&labels)?;
             session.labels = labels;
         }
         if let Some(alias) = update.api_key_alias {
@@ -93,27 +102,7 @@ impl App {
     }
 }
 
-/// # Errors
-/// `ARGUMENT_INVALID` naming the limit.
-pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
-    if labels.len() > LABELS_MAX {
-        return Err(Error::invalid("labels", "must be at most 64"));
-    }
-    let fits = |(name, value): (&String, &String)| {
-        (1..=LABEL_NAME_MAX).contains(&name.len())
-            && value.len() <= LABEL_VALUE_MAX
-            && !name.chars().any(char::is_control)
-    };
-    if labels.iter().all(fits) {
-        Ok(())
-    } else {
-        Err(Error::invalid(
-            "labels",
-            "names must be 1-63 bytes without control characters, values at most 1024 bytes",
-        ))
-    }
-}
-
-pub(super) fn stale_revision() -> Error {
+pub(super) fn stale_revision(current: i64) -> Error {
     Error::new(Reason::RevisionStale, "the session was changed meanwhile; read it again and repeat")
+        .fact("revision", current)
 }

@@ -39,12 +39,12 @@ impl App {
         let app = self.clone();
         let caller = caller.clone();
         let key = key.clone();
-        self.finish(async move {
+        self.finish(Box::pin(async move {
             let borrowed = app.borrow(&caller, &key).await?;
             let deadline = caller.deadline.min(Instant::now() + CALL_LIMIT);
             let proof = app.0.telegram.probe(&borrowed.material, deadline).await;
             app.record_proof(&caller, borrowed, proof).await
-        })
+        }))
         .await
     }
 

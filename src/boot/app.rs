@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, os::unix::fs::OpenOptionsExt a
 use super::{Error, secrets};
 use crate::{
     app::{Adapters, App, Settings},
-    config::{self, Config},
+    config::{self, Config, DatabaseUrl},
     store::{self, Store},
     telegram::{ApiKey, Telegram, endpoint::Endpoint},
     tickets::{self, Tickets},
@@ -16,18 +16,26 @@ const LOGINS_MAX: usize = 5_000;
 /// Telegram's public test pair works nowhere else; the sandbox takes any.
 const SANDBOX_API_ID: i32 = 1;
 
-/// Opens everything and mends what an earlier process left halfway.
+/// Whether other processes may run logins in the same database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Company {
+    Alone,
+    Possible,
+}
+
+/// Keeps an embedded database to this process; its folder is made if there is none.
+///
+/// # Errors
+/// [`Error::InUse`] while another process has it.
+pub(super) fn lock_database(url: &DatabaseUrl) -> Result<Option<DataLock>, Error> {
+    url.file().map(DataLock::take).transpose()
+}
+
+/// Opens everything and, if nobody else can be at it, mends what an earlier process left halfway.
 ///
 /// # Errors
 /// What cannot be opened, with the way out.
-pub(super) async fn open(config: &Config, endpoint: Endpoint) -> Result<(App, Option<DataLock>), Error> {
-    let lock = match config.database.url.file() {
-        Some(file) => {
-            secrets::private_folder(file)?;
-            Some(DataLock::take(file)?)
-        }
-        None => None,
-    };
+pub(super) async fn open(config: &Config, endpoint: Endpoint, company: Company) -> Result<App, Error> {
     let vault = secrets::vault(&config.keys)?;
     let options = store::Options {
         max_connections: config.database.connections_max,
@@ -54,19 +62,24 @@ pub(super) async fn open(config: &Config, endpoint: Endpoint) -> Result<(App, Op
     };
     let app = App::new(Adapters { store, tickets, telegram: Telegram::new(endpoint), vault }, settings);
     app.set_feature(config.sessions.feature).await?;
-    app.recover().await?;
-    Ok((app, lock))
+    match company {
+        Company::Alone => app.recover().await?,
+        Company::Possible => app.read_feature().await?,
+    }
+    Ok(app)
 }
 
 /// Held as long as an embedded database is open: its logins live in one process, so there is never a second one.
 #[derive(Debug)]
-pub(super) struct DataLock {
+#[must_use]
+pub struct DataLock {
     /// The lock is the open file's, and goes with it, also when the process is killed.
     _file: std::fs::File,
 }
 
 impl DataLock {
-    fn take(database: &Path) -> Result<Self, Error> {
+    pub(super) fn take(database: &Path) -> Result<Self, Error> {
+        secrets::private_folder(database)?;
         let path = database.with_extension("lock");
         let folder = |source| Error::Folder { path: path.clone(), source };
         let file = std::fs::OpenOptions::new()

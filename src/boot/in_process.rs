@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
@@ -17,13 +18,20 @@ const PIPE_LENGTH: usize = 256 * 1024;
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// A service that lives in this process.
-#[derive(Debug)]
 pub struct InProcess {
     channel: Channel,
     app: App,
     stop: CancellationToken,
     serving: JoinHandle<()>,
+    #[cfg(feature = "sandbox")]
+    sandbox: Option<super::Bundled>,
     _lock: Option<app::DataLock>,
+}
+
+impl std::fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InProcess").finish_non_exhaustive()
+    }
 }
 
 /// Starts the service for the commands of one user.
@@ -32,17 +40,22 @@ pub struct InProcess {
 /// As [`super::start`]; an embedded database that a server has open is refused.
 pub async fn in_process(config: Config, user: &str) -> Result<InProcess, Error> {
     install_crypto();
-    let endpoint = app::endpoint(&config.telegram.endpoint).await?.ok_or_else(|| Error::Endpoint {
-        what: "the bundled sandbox runs inside `usm serve --sandbox`; speak to that with --server".to_owned(),
-    })?;
-    let (app, lock) = app::open(&config, endpoint).await?;
+    let lock = app::lock_database(&config.database.url)?;
+    #[cfg(feature = "sandbox")]
+    let (endpoint, sandbox) = super::endpoint(&config).await?;
+    #[cfg(not(feature = "sandbox"))]
+    let endpoint = super::endpoint(&config).await?;
+    // On a database server the logins of running services are none of this process's business.
+    let company = if lock.is_some() { app::Company::Alone } else { app::Company::Possible };
+    let app = app::open(&config, endpoint, company).await?;
     let stop = CancellationToken::new();
     let authenticator = Authenticator::in_process(format!("cli:{user}"));
     let (routes, _health) = edge(&app, &config, authenticator, stop.clone()).build().await;
     let (client, server) = tokio::io::duplex(PIPE_LENGTH);
     let ended = stop.clone();
     let serving = tokio::spawn(async move {
-        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
+        // Connections must not seem to be over after the one: the server would say goodbye on it.
+        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server)).chain(tokio_stream::pending());
         let served = tonic::transport::Server::builder()
             .add_routes(routes)
             .serve_with_incoming_shutdown(incoming, ended.cancelled_owned())
@@ -60,7 +73,15 @@ pub async fn in_process(config: Config, user: &str) -> Result<InProcess, Error> 
         .connect_with_connector(connector)
         .await
         .map_err(|error| Error::Serving(super::chain(&error)))?;
-    Ok(InProcess { channel, app, stop, serving, _lock: lock })
+    Ok(InProcess {
+        channel,
+        app,
+        stop,
+        serving,
+        #[cfg(feature = "sandbox")]
+        sandbox,
+        _lock: lock,
+    })
 }
 
 impl InProcess {
@@ -77,5 +98,9 @@ impl InProcess {
             serving.abort();
         }
         self.app.stop(STOP_LIMIT).await;
+        #[cfg(feature = "sandbox")]
+        if let Some(bundled) = self.sandbox {
+            bundled.sandbox.stop().await;
+        }
     }
 }

@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::ports::{Closing, Ports, Served};
 pub use self::{
+    app::DataLock,
     in_process::{InProcess, in_process},
     secrets::jwt_secret,
 };
 use crate::{
     app::{App, now},
-    config::{self, Config},
+    config::{self, Config, DatabaseUrl},
     domain::{secret::Secret, time::Timestamp},
     grpc::{self, auth},
     http,
@@ -80,7 +81,22 @@ pub struct Server {
     /// Last, because fields are dropped in order: the embedded database is closed before another may open it.
     _lock: Option<app::DataLock>,
     #[cfg(feature = "sandbox")]
-    sandbox: Option<usm_sandbox::Sandbox>,
+    sandbox: Option<Bundled>,
+}
+
+/// The bundled sandbox and its file, which no other process may have.
+#[cfg(feature = "sandbox")]
+struct Bundled {
+    sandbox: usm_sandbox::Sandbox,
+    _lock: DataLock,
+}
+
+/// Keeps an embedded database to this process, such as while it is migrated. `None` for a database server.
+///
+/// # Errors
+/// [`Error::InUse`] while another process has it, [`Error::Folder`].
+pub fn lock_database(url: &DatabaseUrl) -> Result<Option<DataLock>, Error> {
+    app::lock_database(url)
 }
 
 impl std::fmt::Debug for Server {
@@ -102,6 +118,7 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     let (address, metrics_address) =
         (ports.main_address().map_err(told)?, ports.metrics_address().map_err(told)?);
     let exporter = telemetry::metrics::install().map_err(|error| Error::Metrics(error.to_string()))?;
+    let lock = app::lock_database(&config.database.url)?;
     #[cfg(feature = "sandbox")]
     let (endpoint, sandbox) = endpoint(&config).await?;
     #[cfg(not(feature = "sandbox"))]
@@ -111,7 +128,7 @@ pub async fn start(config: Config) -> Result<Server, Error> {
         config.credentials.anon_key.as_ref(),
         config.credentials.service_role_key.as_ref(),
     );
-    let (app, lock) = app::open(&config, endpoint).await?;
+    let app = app::open(&config, endpoint, app::Company::Alone).await?;
     app.keep_house();
     let (shutdown, draining, streams) =
         <(CancellationToken, CancellationToken, CancellationToken)>::default();
@@ -186,12 +203,12 @@ impl Server {
 
     #[cfg(feature = "sandbox")]
     pub fn sandbox_line(&self) -> Option<serde_json::Value> {
-        self.sandbox.as_ref().map(usm_sandbox::Sandbox::ready_line)
+        self.sandbox.as_ref().map(|bundled| bundled.sandbox.ready_line())
     }
 
     #[cfg(feature = "sandbox")]
     pub fn sandbox_admin(&self) -> Option<SocketAddr> {
-        self.sandbox.as_ref().map(usm_sandbox::Sandbox::admin)
+        self.sandbox.as_ref().map(|bundled| bundled.sandbox.admin())
     }
 
     /// Serves until a signal asks to stop, then stops in order. A second signal ends it at once.
@@ -230,8 +247,8 @@ impl Server {
         }
         self.app.stop(TASKS_GRACE).await;
         #[cfg(feature = "sandbox")]
-        if let Some(sandbox) = self.sandbox {
-            sandbox.stop().await;
+        if let Some(bundled) = self.sandbox {
+            bundled.sandbox.stop().await;
         }
         self.telemetry.close().await;
     }
@@ -286,20 +303,18 @@ fn install_crypto() {
 }
 
 #[cfg(feature = "sandbox")]
-async fn endpoint(
-    config: &Config,
-) -> Result<(crate::telegram::endpoint::Endpoint, Option<usm_sandbox::Sandbox>), Error> {
+async fn endpoint(config: &Config) -> Result<(crate::telegram::endpoint::Endpoint, Option<Bundled>), Error> {
     if let Some(endpoint) = app::endpoint(&config.telegram.endpoint).await? {
         return Ok((endpoint, None));
     }
     let persist = config.data_dir.join("sandbox.json");
-    secrets::private_folder(&persist)?;
+    let lock = DataLock::take(&persist)?;
     let settings = usm_sandbox::Config { persist: Some(persist), ..usm_sandbox::Config::default() };
     let sandbox = usm_sandbox::Sandbox::start(settings).await?;
     let endpoint =
         crate::telegram::endpoint::Endpoint::sandbox(2, sandbox.dcs().clone(), &[sandbox.public_key_pem()])
             .map_err(|error| Error::Endpoint { what: error.to_string() })?;
-    Ok((endpoint, Some(sandbox)))
+    Ok((endpoint, Some(Bundled { sandbox, _lock: lock })))
 }
 
 #[cfg(not(feature = "sandbox"))]

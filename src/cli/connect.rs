@@ -1,152 +1,164 @@
 //! Reaching the service: a server by its address, or the same service in this process.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
-use tonic::{
-    metadata::{Ascii, MetadataValue},
-    service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, ClientTlsConfig, Endpoint},
-};
 use tonic_types::StatusExt as _;
-use usm_client::v1::{
-    lease_service_client::LeaseServiceClient, login_service_client::LoginServiceClient,
-    session_service_client::SessionServiceClient, system_service_client::SystemServiceClient,
+use usm_client::{
+    Client, Credentials, Transport,
+    v1::{
+        lease_service_client::LeaseServiceClient, login_service_client::LoginServiceClient,
+        session_service_client::SessionServiceClient, system_service_client::SystemServiceClient,
+    },
 };
 
-use super::{Failure, output, settings};
+use super::{Failure, given, output, settings};
 use crate::{
     boot::{self, InProcess},
     config::Config,
     domain::secret::Secret,
 };
 
-/// How long connecting may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const SERVER_DEFAULT: &str = "http://127.0.0.1:50051";
 /// How long a call may take that does not say otherwise.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
-/// The longest answer, such as exported material, in bytes.
-const MESSAGE_LENGTH_MAX: usize = 32 * 1024 * 1024;
 
 /// Which service a command speaks to.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Service")]
 pub(super) struct Target {
-    /// Address of the service.
-    #[arg(long, env = "USM_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
-    server: String,
-    /// Access token; `usm token issue` makes one. Better given by USM_TOKEN.
-    #[arg(long, env = "USM_TOKEN", hide_env_values = true, value_name = "JWT")]
-    token: Option<String>,
-    /// Run the service in this process on that database instead.
-    #[arg(long, value_name = "URL")]
-    database_url: Option<String>,
-    /// Where that service keeps logins.
-    #[arg(long, value_name = "URL", requires = "database_url")]
-    redis_url: Option<String>,
+    /// Address of the service [env: USM_SERVER] [default: http://127.0.0.1:50051]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["database_url", "redis_url"])]
+    server: Option<String>,
+    /// Access token, better given by its variable; `usm token issue` makes one [env: USM_TOKEN]
+    #[arg(long, value_name = "JWT", value_parser = given::secret, conflicts_with_all = ["database_url", "redis_url"])]
+    token: Option<Secret>,
+    /// Run the service in this process on that database instead [env: DATABASE_URL]
+    #[arg(long, value_name = "URL", value_parser = given::secret)]
+    database_url: Option<Secret>,
+    /// Where that service keeps logins [env: REDIS_URL]
+    #[arg(long, value_name = "URL", value_parser = given::secret)]
+    redis_url: Option<Secret>,
 }
 
 /// The generated clients over one connection.
 pub(super) struct Api {
-    channel: InterceptedService<Channel, Bearer>,
+    client: Client,
     /// Lives as long as the commands that use it.
     local: Option<InProcess>,
 }
 
-/// Adds the token to each call.
-#[derive(Clone)]
-pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
-        if let Some(value) = &self.0 {
-            request.metadata_mut().insert("authorization", value.clone());
-        }
-        Ok(request)
-    }
-}
-
 impl Target {
+    /// What was said by a flag counts before what the environment says, and a server before a database: whoever has
+    /// a token speaks to a server.
+    ///
     /// # Errors
     /// When nobody answers there, with the way out.
     pub(super) async fn connect(self) -> Result<Api, Failure> {
-        match &self.database_url {
-            None => {
-                let token = self.token.or_else(local_token);
-                Api::remote(&self.server, token.map(Secret::new)).await
-            }
-            Some(url) => Api::in_process(url.clone(), self.redis_url.clone()).await,
+        if self.database_url.is_some() || self.redis_url.is_some() {
+            given::warn_of_password("database-url", "DATABASE_URL", self.database_url.as_ref());
+            given::warn_of_password("redis-url", "REDIS_URL", self.redis_url.as_ref());
+            return Box::pin(Api::in_process(self.database_url, self.redis_url)).await;
+        }
+        if self.token.is_some() {
+            given::warn("token", "USM_TOKEN");
+        }
+        let server = self.server.or_else(|| given::variable("USM_SERVER"));
+        let token = self.token.or_else(|| given::variable("USM_TOKEN").map(Secret::new));
+        if server.is_none() && token.is_none() && given::variable("DATABASE_URL").is_some() {
+            return Box::pin(Api::in_process(None, None)).await;
+        }
+        let server = server.unwrap_or_else(|| SERVER_DEFAULT.to_owned());
+        let token = token.or_else(|| local_token(&server));
+        Api::remote(&server, token).await
+    }
+}
+
+/// On the machine of an embedded server its owner needs no token: the secret lies in a file only they can read. Such
+/// a token opens everything, so it goes to no other machine.
+fn local_token(server: &str) -> Option<Secret> {
+    if !is_this_machine(server) {
+        return None;
+    }
+    match Config::load(&BTreeMap::new()) {
+        Ok(config) => boot::local_token(&config, &settings::os_user()).map(Secret::new),
+        Err(mistakes) => {
+            output::note(format!(
+                "warning: no token could be made for the server on this machine: {mistakes}"
+            ));
+            None
         }
     }
 }
 
-/// On the machine of an embedded server, its owner needs no token: the secret lies in a file only they can read.
-fn local_token() -> Option<String> {
-    let config = Config::load(&std::collections::BTreeMap::new()).ok()?;
-    boot::local_token(&config, &settings::os_user())
+fn is_this_machine(server: &str) -> bool {
+    let Ok(address) = server.parse::<http::Uri>() else { return false };
+    let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 impl Api {
     pub(super) async fn remote(server: &str, token: Option<Secret>) -> Result<Self, Failure> {
-        let mut endpoint = Endpoint::from_shared(server.to_owned())
-            .map_err(|_| {
-                Failure::Usage(format!("--server must be a URL such as http://127.0.0.1:50051, not {server}"))
-            })?
-            .connect_timeout(CONNECT_LIMIT)
-            .timeout(Duration::from_secs(660));
-        if server.starts_with("https://") {
-            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_enabled_roots())?;
-        }
-        let channel = endpoint.connect().await.map_err(|_| {
-            Failure::Failed(format!(
-                "no service answers at {server}; start one with `usm serve`, or name it with --server"
-            ))
+        let credentials = match token {
+            None => Credentials::none(),
+            Some(token) => Credentials::bearer(token.expose_secret())
+                .map_err(|error| Failure::Usage(format!("the token cannot be used: {error}")))?,
+        };
+        let client = Client::connect(server, credentials).await.map_err(|error| match error {
+            usm_client::Error::Address => {
+                Failure::Usage(format!("--server must be a URL such as {SERVER_DEFAULT}, not {server}"))
+            }
+            error => Failure::Failed(format!(
+                "no service answers at {server}; start one with `usm serve`, or name it with --server ({})",
+                root_of(&error)
+            )),
         })?;
-        Ok(Self { channel: InterceptedService::new(channel, bearer(token.as_ref())?), local: None })
+        Ok(Self { client, local: None })
     }
 
-    async fn in_process(database_url: String, redis_url: Option<String>) -> Result<Self, Failure> {
-        let mut flags = std::collections::BTreeMap::from([("database-url".to_owned(), database_url)]);
-        flags.extend(redis_url.map(|url| ("redis-url".to_owned(), url)));
+    async fn in_process(database_url: Option<Secret>, redis_url: Option<Secret>) -> Result<Self, Failure> {
+        let flags: BTreeMap<String, String> = [("database-url", database_url), ("redis-url", redis_url)]
+            .into_iter()
+            .filter_map(|(name, url)| Some((name.to_owned(), url?.expose_secret().to_owned())))
+            .collect();
         let config = Config::load(&flags).map_err(|mistakes| Failure::Usage(mistakes.to_string()))?;
-        let local = boot::in_process(config, &settings::os_user()).await?;
-        let channel = InterceptedService::new(local.channel(), Bearer(None));
-        Ok(Self { channel, local: Some(local) })
+        let local = Box::pin(boot::in_process(config, &settings::os_user())).await?;
+        Ok(Self { client: Client::new(local.channel(), Credentials::none()), local: Some(local) })
     }
 
-    pub(super) fn sessions(&self) -> SessionServiceClient<InterceptedService<Channel, Bearer>> {
-        SessionServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(MESSAGE_LENGTH_MAX)
-            .max_encoding_message_size(MESSAGE_LENGTH_MAX)
+    pub(super) fn sessions(&self) -> SessionServiceClient<Transport> {
+        self.client.sessions()
     }
 
-    pub(super) fn logins(&self) -> LoginServiceClient<InterceptedService<Channel, Bearer>> {
-        LoginServiceClient::new(self.channel.clone())
+    pub(super) fn logins(&self) -> LoginServiceClient<Transport> {
+        self.client.logins()
     }
 
-    pub(super) fn leases(&self) -> LeaseServiceClient<InterceptedService<Channel, Bearer>> {
-        LeaseServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LENGTH_MAX)
+    pub(super) fn leases(&self) -> LeaseServiceClient<Transport> {
+        self.client.leases()
     }
 
-    pub(super) fn system(&self) -> SystemServiceClient<InterceptedService<Channel, Bearer>> {
-        SystemServiceClient::new(self.channel.clone())
+    pub(super) fn system(&self) -> SystemServiceClient<Transport> {
+        self.client.system()
     }
 
     /// Ends the service in this process, if there is one.
     pub(super) async fn close(self) {
+        // Its end waits for the connection's.
+        drop(self.client);
         if let Some(local) = self.local {
             local.stop().await;
         }
     }
 }
 
-fn bearer(token: Option<&Secret>) -> Result<Bearer, Failure> {
-    let Some(token) = token else { return Ok(Bearer(None)) };
-    let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.expose_secret())
-        .parse()
-        .map_err(|_| Failure::Usage("the token holds characters that no token has".to_owned()))?;
-    value.set_sensitive(true);
-    Ok(Bearer(Some(value)))
+/// What is at the bottom of a failure, such as «connection refused».
+fn root_of(error: &dyn std::error::Error) -> String {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root.to_string()
 }
 
 /// A request with the usual deadline.
@@ -188,15 +200,26 @@ pub(super) struct Key {
     pub(super) app_id: String,
 }
 
-/// A secret from its flag, with a warning, or asked for at the terminal.
-pub(super) fn secret(flag: Option<String>, name: &str) -> Result<Secret, Failure> {
-    match flag {
-        Some(value) => {
-            output::note(format!(
-                "warning: --{name} on the command line can be seen by other users of this machine"
-            ));
-            Ok(Secret::new(value))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_this_machine_goes_to_no_other() {
+        for here in
+            ["http://127.0.0.1:50051", "http://localhost:1", "http://[::1]:50051", "https://127.1.2.3"]
+        {
+            assert!(is_this_machine(here), "{here}");
         }
-        None => Ok(Secret::new(rpassword::prompt_password(format!("{name}: "))?)),
+        for elsewhere in [
+            "http://usm.example:50051",
+            "http://10.0.0.1:50051",
+            "http://127.0.0.1@usm.example:50051",
+            "http://127.0.0.1.usm.example",
+            "http://localhost.usm.example",
+            "",
+        ] {
+            assert!(!is_this_machine(elsewhere), "{elsewhere}");
+        }
     }
 }

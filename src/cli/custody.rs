@@ -1,6 +1,7 @@
 //! `usm custody …`
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 use usm_client::v1;
 
 use super::{
@@ -55,7 +56,7 @@ impl Custody {
                 Ok(session) => super::session::show(&session, format),
                 Err(status) => Err(refused(&status)),
             },
-            (tenant, _) => all(&api, direction, tenant.unwrap_or_default()).await,
+            (tenant, _) => all(&api, direction, tenant.unwrap_or_default(), format).await,
         };
         api.close().await;
         moved
@@ -82,7 +83,7 @@ async fn shift(
 }
 
 /// Moves every session that is not there yet; one that refuses does not stop the others.
-async fn all(api: &Api, direction: Direction, tenant_id: String) -> Done {
+async fn all(api: &Api, direction: Direction, tenant_id: String, format: Format) -> Done {
     let from = match direction {
         Direction::Take => v1::SessionCustody::Legacy,
         Direction::Give => v1::SessionCustody::Service,
@@ -109,7 +110,10 @@ async fn all(api: &Api, direction: Direction, tenant_id: String) -> Done {
         }
         request.page_token = page.next_page_token;
     }
-    output::print_text(format!("{moved} moved, {refusals} refused"));
+    match format {
+        Format::Json => output::print_document(&json!({"moved": moved, "refused": refusals})),
+        Format::Table => output::print_text(format!("{moved} moved, {refusals} refused")),
+    }
     if refusals == 0 {
         Ok(())
     } else {

@@ -19,11 +19,13 @@ use super::{
 };
 use crate::{
     domain::{id::SessionKey, material},
-    formats::{self, Addresses, LegacyFingerprint},
+    formats::{self, Addresses},
 };
 
 /// Files read and sent at the same time.
 const PARALLEL: usize = 4;
+/// Without a terminal a line tells of the progress after so many files.
+const TELL_EVERY: u64 = 1_000;
 /// Files one run takes; a larger folder is imported tenant by tenant.
 const FILES_MAX: usize = 1_000_000;
 
@@ -32,10 +34,10 @@ const FILES_MAX: usize = 1_000_000;
                         usm import --sessions-dir /app/sessions --legacy-stopped --report import.json\n  \
                         usm import --sessions-dir /app/flat --tenant acme")]
 pub(super) struct Import {
-    /// Folder with <tenant>/<app>.session, or with <app>.session and --tenant.
+    /// Folder with <tenant>/<app>.session; files that lie directly in it need --tenant.
     #[arg(long, value_name = "DIR", env = "SESSIONS_BASE_PATH")]
     sessions_dir: PathBuf,
-    /// The tenant of the files that lie directly in the folder.
+    /// Only this tenant: its folder, and the files that lie directly in the sessions folder.
     #[arg(long, value_name = "T")]
     tenant: Option<String>,
     /// Do everything but write.
@@ -85,7 +87,8 @@ impl Import {
         if candidates.is_empty() {
             output::note(format!("no .session files in {}", self.sessions_dir.display()));
         }
-        let bar = progress(candidates.len());
+        let files = candidates.len();
+        let bar = progress(files);
         let report = self.report.clone();
         let Self { sessions_dir, dry_run, legacy_stopped, api_key_alias, target, .. } = self;
         let order = Order { root: sessions_dir, dry_run, legacy_stopped, api_key_alias };
@@ -93,7 +96,12 @@ impl Import {
         let mut lines: Vec<Line> = stream::iter(candidates)
             .map(|candidate| order.take(&api, candidate))
             .buffer_unordered(PARALLEL)
-            .inspect(|_| bar.inc(1))
+            .inspect(|_| {
+                bar.inc(1);
+                if bar.is_hidden() && bar.position().is_multiple_of(TELL_EVERY) {
+                    output::note(format!("{} of {files} files", bar.position()));
+                }
+            })
             .collect()
             .await;
         bar.finish_and_clear();
@@ -115,19 +123,24 @@ impl Import {
     fn candidates(&self) -> Result<Vec<Candidate>, Failure> {
         let mut found = Vec::new();
         for entry in read_folder(&self.sessions_dir)? {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if is_session(&entry) {
                 let key = match &self.tenant {
                     Some(tenant) => key_of(tenant, &entry),
                     None => Err("lies outside a tenant's folder; name its tenant with --tenant"),
                 };
                 found.push(Candidate { path: entry, key });
-            } else if self.tenant.is_none()
-                && std::fs::symlink_metadata(&entry).is_ok_and(|found| found.is_dir())
-            {
-                let tenant =
-                    entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            } else if entry.is_dir() && self.tenant.as_ref().is_none_or(|tenant| *tenant == name) {
+                // Nothing outside the folder is looked at, so a link is told instead of followed.
+                if entry.is_symlink() {
+                    found.push(Candidate {
+                        path: entry,
+                        key: Err("is a link to a folder; import that folder itself"),
+                    });
+                    continue;
+                }
                 for file in read_folder(&entry)?.into_iter().filter(|file| is_session(file)) {
-                    let key = key_of(&tenant, &file);
+                    let key = key_of(&name, &file);
                     found.push(Candidate { path: file, key });
                 }
             }
@@ -323,15 +336,11 @@ fn progress(files: usize) -> indicatif::ProgressBar {
 
 impl Fingerprint {
     pub(super) async fn run(self, format: Format) -> Done {
-        let told = |error: std::io::Error| {
-            Failure::Failed(format!("{} cannot be read: {error}", self.file.display()))
-        };
-        let file = std::fs::File::open(&self.file).map_err(told)?;
-        let metadata = file.metadata().map_err(told)?;
-        if !metadata.is_file() {
-            return Err(Failure::Failed(format!("{} is not a regular file", self.file.display())));
-        }
-        let fingerprint = LegacyFingerprint::of_reader(file, &metadata).map_err(told)?.to_string();
+        let file = self.file.clone();
+        // Reading blocks, on a file system over a network for long.
+        let read = tokio::task::spawn_blocking(move || formats::fingerprint_file(&file)).await?;
+        let fingerprint =
+            read.map_err(|error| Failure::Failed(format!("{}: {error}", self.file.display())))?.to_string();
         match format {
             Format::Json => output::print_document(&json!({"file": self.file, "fingerprint": fingerprint})),
             Format::Table => output::print_text(fingerprint),

@@ -5,15 +5,20 @@ use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use usm_client::v1;
+use zeroize::Zeroizing;
 
 use super::{
     Done, Failure,
     connect::{Key, Target, ask, ask_within, refused},
+    given,
     output::{self, Format},
 };
+use crate::domain::secret::Secret;
 
 /// Rows asked for at a time.
 const PAGE: i32 = 200;
+/// The variable of a lease's secret.
+const LEASE_ID: &str = "USM_LEASE_ID";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Lease {
@@ -23,10 +28,10 @@ pub(super) enum Lease {
     )]
     Acquire(Acquire),
     /// Keep a session longer.
-    #[command(after_help = "Example:\n  usm lease renew --lease-id L --epoch 3")]
+    #[command(after_help = "Example:\n  USM_LEASE_ID=L usm lease renew --epoch 3")]
     Renew(Renew),
     /// Give a session back.
-    #[command(after_help = "Example:\n  usm lease release --lease-id L --epoch 3 --connections-closed")]
+    #[command(after_help = "Example:\n  USM_LEASE_ID=L usm lease release --epoch 3 --connections-closed")]
     Release(Release),
     /// Show who holds what.
     #[command(after_help = "Example:\n  usm lease list --output json")]
@@ -61,8 +66,9 @@ pub(super) struct Acquire {
 
 #[derive(Debug, Args)]
 pub(super) struct Renew {
-    #[arg(long, env = "USM_LEASE_ID", hide_env_values = true, value_name = "L")]
-    lease_id: String,
+    /// What `lease acquire` answered; better given by its variable [env: USM_LEASE_ID]
+    #[arg(long, value_name = "L", value_parser = given::secret)]
+    lease_id: Option<Secret>,
     #[arg(long, value_name = "N")]
     epoch: i64,
     #[command(flatten)]
@@ -71,8 +77,9 @@ pub(super) struct Renew {
 
 #[derive(Debug, Args)]
 pub(super) struct Release {
-    #[arg(long, env = "USM_LEASE_ID", hide_env_values = true, value_name = "L")]
-    lease_id: String,
+    /// What `lease acquire` answered; better given by its variable [env: USM_LEASE_ID]
+    #[arg(long, value_name = "L", value_parser = given::secret)]
+    lease_id: Option<Secret>,
     #[arg(long, value_name = "N")]
     epoch: i64,
     /// Every connection of the session is closed: it is free at once.
@@ -103,9 +110,10 @@ impl Lease {
         match self {
             Self::Acquire(command) => command.run(format).await,
             Self::Renew(command) => {
+                let lease_id = given::required(command.lease_id, "lease-id", LEASE_ID)?;
                 let api = command.target.connect().await?;
                 let request = v1::RenewLeaseRequest {
-                    lease_id: command.lease_id,
+                    lease_id: lease_id.expose_secret().to_owned(),
                     epoch: command.epoch,
                     ..Default::default()
                 };
@@ -114,9 +122,10 @@ impl Lease {
                 show(&answer?.into_inner().lease.unwrap_or_default(), format)
             }
             Self::Release(command) => {
+                let lease_id = given::required(command.lease_id, "lease-id", LEASE_ID)?;
                 let api = command.target.connect().await?;
                 let request = v1::ReleaseLeaseRequest {
-                    lease_id: command.lease_id,
+                    lease_id: lease_id.expose_secret().to_owned(),
                     epoch: command.epoch,
                     connections_closed: command.connections_closed,
                     ..Default::default()
@@ -159,7 +168,7 @@ impl Acquire {
             format: session_format.into(),
             request_id: uuid::Uuid::new_v4().to_string(),
         };
-        let out = self.out.map(create_private).transpose()?;
+        let out = self.out.map(Out::create).transpose()?;
         let api = self.target.connect().await?;
         let limit = std::time::Duration::from_secs(u64::from(self.wait) + 30);
         let answer =
@@ -167,14 +176,7 @@ impl Acquire {
         api.close().await;
         let answer = answer?.into_inner();
         let lease = answer.lease.unwrap_or_default();
-        if let (Some((path, mut file)), Some(material)) = (out, answer.material) {
-            file.write_all(&material.data)?;
-            file.sync_all()?;
-            output::note(format!(
-                "wrote the session to {}; whoever reads it owns the account",
-                path.display()
-            ));
-        }
+        // The lease first: without its id it could not be given back if the file cannot be written.
         match format {
             Format::Json => output::print_document(&output::json("Lease", &lease)?),
             Format::Table => {
@@ -182,15 +184,53 @@ impl Acquire {
                 output::print_facts(&[("lease id", lease.lease_id)]);
             }
         }
+        match (out, answer.material) {
+            (Some(out), Some(material)) => out.fill(&Zeroizing::new(material.data)),
+            (Some(_), None) => Err(Failure::Failed("the service sent no material".to_owned())),
+            (None, _) => Ok(()),
+        }
+    }
+}
+
+/// A new file that only its owner can read; gone again unless it was filled.
+struct Out {
+    path: PathBuf,
+    file: std::fs::File,
+    filled: bool,
+}
+
+impl Out {
+    /// An existing file is left alone.
+    fn create(path: PathBuf) -> Result<Self, Failure> {
+        match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => Ok(Self { path, file, filled: false }),
+            Err(error) => Err(Failure::Failed(format!("{} cannot be written: {error}", path.display()))),
+        }
+    }
+
+    fn fill(mut self, data: &[u8]) -> Done {
+        self.file.write_all(data).and_then(|()| self.file.sync_all()).map_err(|error| {
+            Failure::Failed(format!(
+                "{} cannot be written: {error}; give the lease back",
+                self.path.display()
+            ))
+        })?;
+        self.filled = true;
+        output::note(format!(
+            "wrote the session to {}; whoever reads it owns the account",
+            self.path.display()
+        ));
         Ok(())
     }
 }
 
-/// A new file that only its owner can read. An existing one is left alone.
-fn create_private(path: PathBuf) -> Result<(PathBuf, std::fs::File), Failure> {
-    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-        Ok(file) => Ok((path, file)),
-        Err(error) => Err(Failure::Failed(format!("{} cannot be written: {error}", path.display()))),
+impl Drop for Out {
+    fn drop(&mut self) {
+        if !self.filled
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            output::note(format!("{} could not be removed: {error}", self.path.display()));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `usm login …`
 
-use std::time::Duration;
+use std::{io::IsTerminal as _, time::Duration};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -9,7 +9,8 @@ use usm_client::v1::{self, watch_login_response::Step};
 
 use super::{
     Done, Failure,
-    connect::{Api, Key, Target, ask, ask_within, refused, secret},
+    connect::{Api, Key, Target, ask, ask_within, refused},
+    given,
     output::{self, Format},
 };
 use crate::domain::secret::Secret;
@@ -23,7 +24,8 @@ pub(super) enum Login {
     #[command(after_help = "Example:\n  usm login qr --tenant-id acme --app-id news")]
     Qr(Qr),
     /// Answer a login that waits for the account's password.
-    #[command(after_help = "Example:\n  usm login password --ticket K")]
+    #[command(after_help = "Examples:\n  usm login password --ticket K\n  \
+                            usm login password --ticket K --password-file /run/secrets/password")]
     Password(Password),
     /// Wait for a login's end, and give the password on the way if one is needed.
     #[command(after_help = "Example:\n  usm login finalize --ticket K")]
@@ -53,11 +55,10 @@ pub(super) struct Qr {
 #[derive(Debug, Args)]
 pub(super) struct Password {
     /// The login's ticket.
-    #[arg(long, env = "USM_TICKET", hide_env_values = true, value_name = "K")]
+    #[arg(long, env = "USM_TICKET", value_name = "K")]
     ticket: String,
-    /// Asked for at the terminal unless given.
-    #[arg(long, value_name = "P")]
-    password: Option<String>,
+    #[command(flatten)]
+    password: given::PasswordSource,
     #[command(flatten)]
     target: Target,
 }
@@ -65,10 +66,10 @@ pub(super) struct Password {
 #[derive(Debug, Args)]
 pub(super) struct Finalize {
     /// The login's ticket.
-    #[arg(long, env = "USM_TICKET", hide_env_values = true, value_name = "K")]
+    #[arg(long, env = "USM_TICKET", value_name = "K")]
     ticket: String,
-    #[arg(long, value_name = "P")]
-    password: Option<String>,
+    #[command(flatten)]
+    password: given::PasswordSource,
     /// Seconds to wait.
     #[arg(long, value_name = "S", default_value_t = 120)]
     wait: u64,
@@ -79,7 +80,7 @@ pub(super) struct Finalize {
 #[derive(Debug, Args)]
 pub(super) struct One {
     /// The login's ticket.
-    #[arg(long, env = "USM_TICKET", hide_env_values = true, value_name = "K")]
+    #[arg(long, env = "USM_TICKET", value_name = "K")]
     ticket: String,
     #[command(flatten)]
     target: Target,
@@ -90,7 +91,7 @@ impl Login {
         match self {
             Self::Qr(command) => command.run(format).await,
             Self::Password(command) => {
-                let password = secret(command.password, "password")?;
+                let password = command.password.or_asked()?;
                 let request = v1::SubmitPasswordRequest {
                     ticket: command.ticket,
                     password: password.expose_secret().to_owned(),
@@ -133,10 +134,9 @@ impl Qr {
         };
         let started = api.logins().start_qr_login(ask(request)).await.map_err(|status| refused(&status))?;
         let ticket = started.into_inner().login.unwrap_or_default().ticket;
-        let answers = if output::is_terminal() && format == Format::Table {
-            Answers::Terminal
-        } else {
-            Answers::Nobody
+        let answers = match format {
+            Format::Table if output::is_terminal() && std::io::stdin().is_terminal() => Answers::Terminal,
+            Format::Table | Format::Json => Answers::Nobody,
         };
         let followed = follow(&api, &ticket, format, answers).await;
         api.close().await;
@@ -146,7 +146,7 @@ impl Qr {
 
 impl Finalize {
     async fn run(self, format: Format) -> Done {
-        let password = self.password.map(|password| secret(Some(password), "password")).transpose()?;
+        let password = self.password.if_given()?;
         let api = self.target.connect().await?;
         let request = v1::FinalizeLoginRequest {
             ticket: self.ticket,
@@ -176,15 +176,19 @@ async fn follow(api: &Api, ticket: &str, format: Format, answers: Answers) -> Do
     let stream = api.logins().watch_login(ask_within(request, FOLLOW_LIMIT)).await;
     let mut steps = stream.map_err(|status| refused(&status))?.into_inner();
     let mut last = v1::Login::default();
+    let mut answered = false;
     while let Some(answer) = steps.next().await {
         let answer = answer.map_err(|status| refused(&status))?;
         let login = answer.login.unwrap_or_default();
-        match format {
-            Format::Json => output::print_line(&step_line(answer.step.as_ref(), &login)),
-            Format::Table => show_step(answer.step.as_ref(), &login)?,
+        match (format, answers) {
+            (Format::Json, _) => output::print_line(&step_line(answer.step.as_ref(), &login)),
+            (Format::Table, Answers::Terminal) => show_step(answer.step.as_ref(), &login)?,
+            (Format::Table, Answers::Nobody) => output::print_text(plain_line(answer.step.as_ref(), &login)),
         }
-        if answers == Answers::Terminal && login.state() == v1::LoginState::WaitingPassword {
+        // Steps that were under way while somebody typed still tell of the question.
+        if answers == Answers::Terminal && login.state() == v1::LoginState::WaitingPassword && !answered {
             answer_password(api, ticket).await?;
+            answered = true;
         }
         last = login;
     }
@@ -195,7 +199,7 @@ async fn follow(api: &Api, ticket: &str, format: Format, answers: Answers) -> Do
 async fn answer_password(api: &Api, ticket: &str) -> Done {
     loop {
         // Reading a terminal blocks.
-        let typed = tokio::task::spawn_blocking(|| secret(None, "two-step password")).await??;
+        let typed = tokio::task::spawn_blocking(|| given::ask("two-step password")).await??;
         match submit(api, ticket, &typed).await {
             Ok(()) => return Ok(()),
             Err(status) if status.code() == tonic::Code::InvalidArgument => {
@@ -247,6 +251,7 @@ fn step_line(step: Option<&Step>, login: &v1::Login) -> serde_json::Value {
     })
 }
 
+/// A step for somebody who looks at a terminal.
 fn show_step(step: Option<&Step>, login: &v1::Login) -> Done {
     match step {
         Some(Step::QrShown(shown)) => {
@@ -256,28 +261,45 @@ fn show_step(step: Option<&Step>, login: &v1::Login) -> Done {
             );
         }
         Some(Step::PasswordNeeded(needed)) => {
-            let hint =
-                if needed.hint.is_empty() { String::new() } else { format!(" (hint: {})", needed.hint) };
+            let hint = match needed.hint.as_str() {
+                "" => String::new(),
+                hint => format!(" (hint: {})", output::harmless(hint)),
+            };
             output::print_text(format!(
                 "The account has a two-step password{hint}; {} attempts left.",
                 needed.attempts_left
             ));
-            if !output::is_terminal() {
-                output::print_text(format!("Answer with: usm login password --ticket {}", login.ticket));
-            }
         }
         Some(Step::Migrated(to)) => {
-            output::print_text(format!("The account lives at data centre {}.", to.dc_id))
+            output::print_text(format!("The account lives at data centre {}.", to.dc_id));
         }
         Some(Step::Authorized(by)) => {
-            output::print_text(format!("Signed in as Telegram user {}.", by.telegram_user_id))
+            output::print_text(format!("Signed in as Telegram user {}.", by.telegram_user_id));
         }
-        None
-        | Some(
+        None => output::print_text(format!("Ticket {}", login.ticket)),
+        Some(
             Step::CodeSent(_) | Step::Expired(_) | Step::Cancelled(_) | Step::Superseded(_) | Step::Failed(_),
         ) => {}
     }
     Ok(())
+}
+
+/// A step on one line, for whoever reads a log or a pipe.
+fn plain_line(step: Option<&Step>, login: &v1::Login) -> String {
+    let told = match step {
+        None => format!("ticket={}", login.ticket),
+        Some(Step::QrShown(shown)) => format!("ticket={} qr_url={}", login.ticket, shown.qr_url),
+        Some(Step::PasswordNeeded(needed)) => format!(
+            "attempts_left={}; answer with: usm login password --ticket {}",
+            needed.attempts_left, login.ticket
+        ),
+        Some(Step::Migrated(to)) => format!("dc={}", to.dc_id),
+        Some(Step::Authorized(by)) => format!("telegram_user_id={}", by.telegram_user_id),
+        Some(
+            Step::CodeSent(_) | Step::Expired(_) | Step::Cancelled(_) | Step::Superseded(_) | Step::Failed(_),
+        ) => String::new(),
+    };
+    format!("{} {told}", step_name(step)).trim_end().to_owned()
 }
 
 /// The login's end as the command's.

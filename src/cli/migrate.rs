@@ -8,9 +8,13 @@ use super::{
     output::{self, Format},
     settings::Flags,
 };
-use crate::store::migrate::{self, Rows};
+use crate::{
+    boot,
+    store::migrate::{self, Rows},
+};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  usm migrate status")]
 pub(super) struct Migrate {
     #[command(subcommand)]
     direction: Direction,
@@ -46,16 +50,18 @@ impl Migrate {
         match self.direction {
             Direction::Up { print_sql, flags } => up(print_sql, &flags, format).await,
             Direction::Down { force, flags } => {
-                let config = flags.load()?;
-                let owner = config.database.migrate_url.as_ref().unwrap_or(&config.database.url).to_url();
-                let undone = migrate::down(&owner, if force { Rows::Drop } else { Rows::Keep }).await?;
+                let database = flags.load_database()?;
+                let _alone = boot::lock_database(database.owner_url())?;
+                let undone = migrate::down(
+                    &database.owner_url().to_url(),
+                    if force { Rows::Drop } else { Rows::Keep },
+                )
+                .await?;
                 tell("undone", &undone, format);
                 Ok(())
             }
             Direction::Status(flags) => {
-                let config = flags.load()?;
-                let owner = config.database.migrate_url.as_ref().unwrap_or(&config.database.url).to_url();
-                let steps = migrate::status(&owner).await?;
+                let steps = migrate::status(&flags.load_database()?.owner_url().to_url()).await?;
                 match format {
                     Format::Json => {
                         let all: Vec<_> = steps
@@ -81,15 +87,15 @@ impl Migrate {
 }
 
 async fn up(print_sql: bool, flags: &Flags, format: Format) -> Done {
-    let config = flags.load()?;
-    let login = migrate::login_of(&config.database.url.to_url());
+    let database = flags.load_database()?;
+    let login = migrate::login_of(&database.url.to_url());
     if print_sql {
         output::print_text(migrate::print_sql(login.as_deref()));
         return Ok(());
     }
-    let owner = config.database.migrate_url.as_ref().unwrap_or(&config.database.url).to_url();
-    let login = config.database.migrate_url.is_some().then_some(login).flatten();
-    let report = migrate::up(&owner, login.as_deref()).await?;
+    let _alone = boot::lock_database(database.owner_url())?;
+    let login = database.migrate_url.is_some().then_some(login).flatten();
+    let report = migrate::up(&database.owner_url().to_url(), login.as_deref()).await?;
     tell("applied", &report.applied, format);
     if let Some(sql) = report.left_to_do {
         output::note("left to somebody with the right to it:");

@@ -5,6 +5,7 @@
 
 mod connect;
 mod custody;
+mod given;
 mod health;
 mod import;
 mod keys;
@@ -59,34 +60,35 @@ enum Command {
     /// Take in session files of another system.
     Import(import::Import),
     /// Say which system may use a session's key: this service or the legacy one.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  usm custody take --tenant-id acme --app-id news")]
     Custody(custody::Custody),
     /// Look at sessions and end them.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  usm session list --output json")]
     Session(session::Session),
     /// Sign accounts in.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  usm login qr --tenant-id acme --app-id news")]
     Login(login::Login),
     /// Borrow sessions and give them back.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  usm lease list")]
     Lease(lease::Lease),
     /// Print the fingerprint of a session file as the legacy system has it.
     Fingerprint(import::Fingerprint),
     /// Look after the keys that seal sessions.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  usm keys list")]
     Keys(keys::Keys),
     /// Make access tokens.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  usm token issue --role service_role --ttl 12h")]
     Token(token::Token),
     /// Ask the service how it and what it depends on are doing.
     Health(health::Health),
     /// Look at the settings.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  usm config check")]
     Config(settings::Config),
     /// Run the bundled Telegram sandbox by itself.
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Sandbox),
     /// Print a completion script.
+    #[command(after_help = "Example:\n  usm completions bash > /etc/bash_completion.d/usm")]
     Completions {
         /// bash, zsh, fish, elvish or powershell.
         shell: clap_complete::Shell,
@@ -129,7 +131,10 @@ pub fn main() -> ExitCode {
     // Whatever blocks, such as a prompt nobody answers, must not keep the program.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => match output::printed() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => fail(&failure),
+        },
         Err(failure) => fail(&failure),
     }
 }
@@ -154,23 +159,19 @@ async fn run(cli: Cli) -> Done {
         #[cfg(feature = "sandbox")]
         Command::Sandbox(command) => command.run().await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "usm", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "usm", &mut script);
+            output::print_text(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
     }
 }
 
-#[allow(clippy::print_stderr, reason = "a program tells its user why it failed")]
 fn fail(failure: &Failure) -> ExitCode {
+    output::note(format_args!("usm: {}", failure.text()));
     match failure {
-        Failure::Failed(text) => {
-            eprintln!("usm: {text}");
-            ExitCode::from(1)
-        }
-        Failure::Usage(text) => {
-            eprintln!("usm: {text}");
-            ExitCode::from(2)
-        }
+        Failure::Failed(_) => ExitCode::from(1),
+        Failure::Usage(_) => ExitCode::from(2),
     }
 }
 
@@ -187,11 +188,8 @@ mod tests {
     fn every_command_shows_an_example() {
         fn check(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
-            let leaf = command.get_subcommands().next().is_none();
-            if leaf && !matches!(command.get_name(), "completions" | "help") {
-                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.contains("Example"), "no example in the help of{path}");
-            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "no example in the help of{path}");
             command.get_subcommands().for_each(|sub| check(sub, &path));
         }
         check(&Cli::command(), "");

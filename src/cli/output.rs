@@ -1,7 +1,10 @@
 //! Printing: tables for people, JSON for programs.
-#![allow(clippy::print_stdout, reason = "this is where commands print")]
 
-use std::{io::IsTerminal as _, sync::LazyLock};
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::Value;
@@ -16,10 +19,17 @@ pub(super) enum Format {
     Json,
 }
 
+/// Black on bright white, in colours that themes leave alone: scanners want it so on dark and light terminals alike.
+const QR_COLOURS: &str = "\x1b[38;5;16;48;5;231m";
+const COLOURS_OFF: &str = "\x1b[0m";
+
 static CONTRACT: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(usm_client::proto::FILE_DESCRIPTOR_SET)
         .expect("the descriptor is part of this program")
 });
+
+/// The first failure to print. A command goes on without its reader: what it does must not stop halfway.
+static UNPRINTED: Mutex<Option<io::Error>> = Mutex::new(None);
 
 /// The message as JSON, by the contract's own field names; `name` is its name within `usm.v1`.
 ///
@@ -39,22 +49,38 @@ pub(super) fn json(name: &str, message: &impl prost::Message) -> Result<Value, F
 
 /// One JSON document.
 pub(super) fn print_document(value: &Value) {
-    println!("{value:#}");
+    print_text(format_args!("{value:#}"));
 }
 
 /// One line of JSON in a stream of them.
 pub(super) fn print_line(value: &Value) {
-    println!("{value}");
+    print_text(value);
 }
 
-pub(super) fn print_text(text: impl std::fmt::Display) {
-    println!("{text}");
+pub(super) fn print_text(text: impl Display) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        UNPRINTED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// Whether everything that was to be printed was. A reader that had enough is no failure.
+///
+/// # Errors
+/// What kept the output from its place, such as a full disk.
+pub(super) fn printed() -> Result<(), Failure> {
+    match UNPRINTED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("the output could not be written: {error}")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Text that people see beside the data; never mixed into what programs read.
-#[allow(clippy::print_stderr, reason = "this is where commands speak beside their data")]
-pub(super) fn note(text: impl std::fmt::Display) {
-    eprintln!("{text}");
+pub(super) fn note(text: impl Display) {
+    // Nobody is left to be told that this failed.
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// A table with aligned columns.
@@ -70,9 +96,10 @@ pub(super) fn print_table(header: &[&str], rows: &[Vec<String>]) {
             cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         padded.join("  ").trim_end().to_owned()
     };
-    println!("{}", line(header.to_vec()));
+    print_text(line(header.to_vec()));
     for row in rows {
-        println!("{}", line(row.iter().map(String::as_str).collect()));
+        let row: Vec<_> = row.iter().map(|cell| harmless(cell)).collect();
+        print_text(line(row.iter().map(String::as_str).collect()));
     }
 }
 
@@ -81,23 +108,34 @@ pub(super) fn print_facts(facts: &[(&str, String)]) {
     let shown: Vec<_> = facts.iter().filter(|(_, value)| !value.is_empty()).collect();
     let width = shown.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     for (name, value) in shown {
-        println!("{name:<width$}  {value}");
+        print_text(format_args!("{name:<width$}  {}", harmless(value)));
     }
+}
+
+/// Text that others wrote, such as an account's name or hint, without what a terminal would obey.
+pub(super) fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Whether somebody watches.
 pub(super) fn is_terminal() -> bool {
-    std::io::stdout().is_terminal()
+    io::stdout().is_terminal()
 }
 
-/// The text as a QR code of half blocks, dark on light as scanners like it.
+/// The text as a QR code of half blocks: in colours of its own on a terminal, elsewhere so that it is right on a
+/// dark background.
+///
+/// # Errors
+/// When the text is too long for a code.
 pub(super) fn qr(text: &str) -> Result<String, Failure> {
+    use qrcode::render::unicode::Dense1x2;
     let code = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L)?;
-    Ok(code
-        .render::<qrcode::render::unicode::Dense1x2>()
-        .dark_color(qrcode::render::unicode::Dense1x2::Light)
-        .light_color(qrcode::render::unicode::Dense1x2::Dark)
-        .build())
+    if !is_terminal() {
+        return Ok(code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build());
+    }
+    let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Dark).light_color(Dense1x2::Light).build();
+    let lines: Vec<_> = picture.lines().map(|line| format!("{QR_COLOURS}{line}{COLOURS_OFF}")).collect();
+    Ok(lines.join("\n"))
 }
 
 /// A timestamp as people read it, in UTC.

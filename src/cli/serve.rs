@@ -32,7 +32,7 @@ impl Serve {
         }
         let config = flags.load()?;
         let mut signals = Signals::install()?;
-        let server = boot::start(config).await?;
+        let server = Box::pin(boot::start(config)).await?;
         #[cfg(feature = "sandbox")]
         if let Some(line) = server.sandbox_line() {
             output::print_line(&line);

@@ -5,12 +5,22 @@ use std::collections::BTreeMap;
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Subcommand};
 use serde_json::json;
 
-use super::{Done, Failure, output};
-use crate::config::{self, Secrecy};
+use super::{Done, Failure, given, output};
+use crate::{
+    config::{self, Secrecy},
+    domain::secret::Secret,
+};
 
 /// Every setting of the service as a flag, made from the table of settings.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Flags(pub(super) BTreeMap<String, String>);
+
+impl std::fmt::Debug for Flags {
+    /// Values may be secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Args for Flags {
     fn augment_args(command: clap::Command) -> clap::Command {
@@ -57,15 +67,29 @@ impl Flags {
     /// # Errors
     /// Every mistake at once, as wrong usage.
     pub(super) fn load(&self) -> Result<config::Config, Failure> {
-        for setting in config::SETTINGS.iter().filter(|setting| setting.secrecy == Secrecy::Secret) {
-            if self.0.contains_key(setting.name) {
-                output::note(format!(
-                    "warning: --{} on the command line can be seen by other users of this machine; use {}",
-                    setting.name, setting.env
-                ));
+        self.warn();
+        config::Config::load(&self.0).map_err(|mistakes| Failure::Usage(mistakes.to_string()))
+    }
+
+    /// # Errors
+    /// Every mistake about the database at once, as wrong usage.
+    pub(super) fn load_database(&self) -> Result<config::Database, Failure> {
+        self.warn();
+        config::Config::load_database(&self.0).map_err(|mistakes| Failure::Usage(mistakes.to_string()))
+    }
+
+    fn warn(&self) {
+        for setting in config::SETTINGS {
+            let Some(value) = self.0.get(setting.name) else { continue };
+            match setting.secrecy {
+                Secrecy::Plain => {}
+                Secrecy::Secret => given::warn(setting.name, setting.env),
+                Secrecy::Address => {
+                    let value = Secret::new(value.as_str());
+                    given::warn_of_password(setting.name, setting.env, Some(&value));
+                }
             }
         }
-        config::Config::load(&self.0).map_err(|mistakes| Failure::Usage(mistakes.to_string()))
     }
 }
 
@@ -123,12 +147,11 @@ fn print(settings: &[config::Effective], format: output::Format) {
     }
 }
 
-/// The name under which the audit log knows whoever runs this program.
+/// The name under which the audit log knows whoever runs this program: what the system says, not the environment.
 pub(super) fn os_user() -> String {
-    ["USER", "LOGNAME"]
-        .iter()
-        .find_map(|name| std::env::var_os(name))
-        .and_then(|name| name.into_string().ok())
-        .filter(|name| !name.is_empty() && name.len() <= 64)
-        .unwrap_or_else(|| "unknown".to_owned())
+    let uid = nix::unistd::getuid();
+    match nix::unistd::User::from_uid(uid) {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => uid.to_string(),
+    }
 }

@@ -12,10 +12,13 @@ use super::{
 };
 use crate::{
     app::now,
-    boot,
+    boot, config,
     domain::{caller::Scope, id::TenantId},
     grpc::auth::{self, Order, Role},
 };
+
+/// No token made here is good for longer: ten years.
+const TTL_MAX: Duration = Duration::from_secs(3650 * 86_400);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
@@ -39,9 +42,9 @@ pub(super) struct Issue {
     /// Name of the holder in the audit log; leases are bound to it.
     #[arg(long, value_name = "NAME")]
     subject: Option<String>,
-    /// Seconds the token is good for.
-    #[arg(long, value_name = "D", default_value_t = 3600)]
-    ttl: u64,
+    /// How long the token is good for: seconds, or such as 15m, 12h, 30d.
+    #[arg(long, value_name = "D", default_value = "1h", value_parser = ttl)]
+    ttl: Duration,
     #[command(flatten)]
     flags: Flags,
 }
@@ -62,21 +65,30 @@ impl Token {
             .collect::<Result<Vec<_>, _>>()?;
         let order = Order {
             role,
-            tenant: issue.tenant.as_deref().map(TenantId::parse).transpose()?,
+            tenant: issue
+                .tenant
+                .as_deref()
+                .map(TenantId::parse)
+                .transpose()
+                .map_err(|error| Failure::Usage(format!("--tenant: {error}")))?,
             scopes: (!scopes.is_empty()).then_some(scopes),
             subject: issue.subject,
-            ttl: Duration::from_secs(issue.ttl),
+            ttl: issue.ttl,
         };
         let secret = boot::jwt_secret(&issue.flags.load()?)?;
-        let token = auth::issue(&secret, &order, now())?;
+        let token = auth::issue(&secret, &order, now()).map_err(|error| Failure::Usage(error.to_string()))?;
         match format {
             Format::Json => {
                 output::print_document(
-                    &json!({"token": token.expose_secret(), "expires_in_seconds": issue.ttl}),
+                    &json!({"token": token.expose_secret(), "expires_in_seconds": issue.ttl.as_secs()}),
                 );
             }
             Format::Table => output::print_text(token.expose_secret()),
         }
         Ok(())
     }
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    config::span(1, TTL_MAX.as_secs(), text)
 }

@@ -234,6 +234,13 @@ pub struct Effective {
     pub origin: Origin,
 }
 
+impl Database {
+    /// Where migrations go: to the tables' owner if one is named.
+    pub fn owner_url(&self) -> &DatabaseUrl {
+        self.migrate_url.as_ref().unwrap_or(&self.url)
+    }
+}
+
 impl Config {
     /// # Errors
     /// Every mistake of the settings at once.
@@ -250,10 +257,27 @@ impl Config {
         Self::resolve(Inputs { flags, env: &env, read: &|path| std::fs::read_to_string(path) })
     }
 
+    /// As [`load`](Self::load), but of the database alone.
+    ///
+    /// # Errors
+    /// Every mistake about the database, and every unknown name.
+    pub fn load_database(flags: &BTreeMap<String, String>) -> Result<Database, Errors> {
+        let env = process_env();
+        resolve::resolve_database(Inputs { flags, env: &env, read: &|path| std::fs::read_to_string(path) })
+    }
+
     /// Every setting with its redacted value and where it came from.
     pub fn print(&self) -> &[Effective] {
         &self.effective
     }
+}
+
+/// A span of `min` to `max` seconds, written as the settings have it: a number of seconds, or with s, m, h or d.
+///
+/// # Errors
+/// The rule that the text breaks.
+pub fn span(min: u64, max: u64, text: &str) -> Result<Duration, String> {
+    read::span(min, max)(text)
 }
 
 /// The environment as text; what is not text becomes U+FFFD, which no setting accepts.

@@ -21,25 +21,10 @@ use crate::{
 /// A shorter HS256 secret can be guessed from one token (RFC 7518 §3.2).
 const JWT_SECRET_BYTES_MIN: usize = 32;
 const DAY: u64 = 86_400;
+const HOMELESS: &str = "is required: this system names no data folder (HOME is unset)";
 
 pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Config, Errors> {
-    let mut flags = inputs.flags.clone();
-    let named = flags.remove("config").or_else(|| inputs.env.get("USM_CONFIG").cloned());
-    let file = named.filter(|path| !path.is_empty()).map(|path| {
-        (inputs.read)(Path::new(&path)).map_err(|error| Mistake {
-            key: "USM_CONFIG".to_owned(),
-            value: Some(path.clone()),
-            rule: format!("must be a file that can be read ({})", error.kind()),
-        })
-    });
-    let (file, unreadable) = match file {
-        None => (None, None),
-        Some(Ok(text)) => (Some(text), None),
-        Some(Err(mistake)) => (None, Some(mistake)),
-    };
-    let mut reader = Reader::new(Gathered::from(&flags, inputs.env, file.as_deref()));
-    reader.mistakes.extend(unreadable);
-
+    let mut reader = gather(inputs);
     let given_data_dir = reader.optional("data-dir", read::path);
     let home = given_data_dir.or_else(|| platform_data_dir(inputs.env));
     let data_dir = home.clone().unwrap_or_default();
@@ -67,6 +52,38 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Config, Errors> {
     }
     config.effective = effective(&reader, &config);
     Ok(config)
+}
+
+/// Everything that was said, from flags, environment and file.
+fn gather(inputs: Inputs<'_>) -> Reader {
+    let mut flags = inputs.flags.clone();
+    let named = flags.remove("config").or_else(|| inputs.env.get("USM_CONFIG").cloned());
+    let file = named.filter(|path| !path.is_empty()).map(|path| {
+        (inputs.read)(Path::new(&path)).map_err(|error| Mistake {
+            key: "USM_CONFIG".to_owned(),
+            value: Some(path.clone()),
+            rule: format!("must be a file that can be read ({})", error.kind()),
+        })
+    });
+    let (file, unreadable) = match file {
+        None => (None, None),
+        Some(Ok(text)) => (Some(text), None),
+        Some(Err(mistake)) => (None, Some(mistake)),
+    };
+    let mut reader = Reader::new(Gathered::from(&flags, inputs.env, file.as_deref()));
+    reader.mistakes.extend(unreadable);
+    reader
+}
+
+/// The database alone, for whoever migrates it: that needs no key ring, no secret and no listener.
+pub(crate) fn resolve_database(inputs: Inputs<'_>) -> Result<Database, Errors> {
+    let mut reader = gather(inputs);
+    let home = reader.optional("data-dir", read::path).or_else(|| platform_data_dir(inputs.env));
+    let database = database(&mut reader, &home.clone().unwrap_or_default());
+    if home.is_none() && reader.optional("database-url", DatabaseUrl::parse).is_none() {
+        reader.refuse("data-dir", HOMELESS);
+    }
+    if reader.mistakes.is_empty() { Ok(database) } else { Err(Errors(reader.mistakes)) }
 }
 
 fn database(reader: &mut Reader, data_dir: &Path) -> Database {
@@ -286,7 +303,7 @@ fn check(reader: &mut Reader, config: &Config, data_dir_known: bool) {
         || matches!(config.keys.ring, Provision::Made(_))
         || matches!(config.credentials.jwt_secret, JwtSecret::Made(_));
     if embedded && !data_dir_known {
-        reader.refuse("data-dir", "is required: this system names no data folder (HOME is unset)");
+        reader.refuse("data-dir", HOMELESS);
     }
 }
 

@@ -265,14 +265,14 @@ pub const SETTINGS: &[Setting] = &[
         "USM_REQUESTS_MAX",
         "limits.requests_max",
         Some("1024"),
-        "Most calls served at once; more are refused with RATE_LIMITED",
+        "Most calls served at once; more are refused with OVERLOADED",
     ),
     plain(
         "message-size-max",
         "USM_MESSAGE_SIZE_MAX",
         "limits.message_size_max",
-        Some("4194304"),
-        "Largest message in bytes, 65536-67108864",
+        Some("17825792"),
+        "Largest message in bytes, 65536-67108864; room for 16 MiB of material by default",
     ),
     plain(
         "shutdown-delay",
@@ -313,7 +313,8 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Variables that the command line reads and that are no settings of the service.
-pub const CLIENT_ENV: &[&str] = &["USM_CONFIG", "USM_SERVER", "USM_TOKEN"];
+pub const CLIENT_ENV: &[&str] =
+    &["USM_CONFIG", "USM_SERVER", "USM_TOKEN", "USM_TICKET", "USM_PASSWORD", "USM_LEASE_ID"];
 
 /// The setting of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Setting> {

@@ -206,3 +206,49 @@ impl RequestId {
         self.0.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::error::Reason;
+
+    #[test]
+    fn ids_are_refused_by_field_and_rule() {
+        let long = "a".repeat(ID_LENGTH_MAX + 1);
+        for bad in ["", ".hidden", "-dash", "a b", "a/b", "..", "é", "a\n", long.as_str()] {
+            let refused = SessionKey::parse("acme", bad).expect_err(bad);
+            assert_eq!(
+                (refused.reason, refused.field.map(|(field, _)| field)),
+                (Reason::ArgumentInvalid, Some("app_id"))
+            );
+        }
+        for good in ["a", "A.b_c-9", &"a".repeat(ID_LENGTH_MAX)] {
+            assert!(SessionKey::parse(good, good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_ticket_answers_like_an_unknown_one() {
+        for text in ["", "x", &"g".repeat(64), &"A".repeat(64), &"0".repeat(65)] {
+            assert_eq!(Ticket::parse(text).expect_err(text).reason, Reason::TicketNotFound);
+        }
+    }
+
+    #[test]
+    fn what_grants_something_is_never_printed() {
+        let ticket = Ticket::from_random([7; 32]);
+        let lease = LeaseId::from_random([7; 16]);
+        let printed = format!("{ticket:?} {lease:?} {:?}", Secret::new("hush"));
+        assert_eq!(printed, "Ticket(..) LeaseId(..) Secret(..)");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_judged_without_panic(text in ".*") {
+            let _ = (SessionKey::parse(&text, &text), Ticket::parse(&text), LeaseId::parse(&text));
+            let _ = (Holder::parse(&text), RequestId::parse_optional(&text));
+        }
+    }
+}

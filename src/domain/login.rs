@@ -1,6 +1,6 @@
 //! A login under way: what it waits for and how it ends.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::domain::{
     error::{Error, Reason},
@@ -149,6 +149,8 @@ pub struct Login {
     /// Who started it.
     pub subject: String,
     pub request_id: Option<RequestId>,
+    /// Set on the session when the login succeeds.
+    pub labels: BTreeMap<String, String>,
     /// The data centre the login moved to, once it did.
     pub migrated_to: Option<i32>,
     /// Grows with each change; a write names the one it read.

@@ -3,7 +3,7 @@
 use crate::domain::error::Error;
 
 /// How many rows a page may have; a request for more is answered with this many.
-pub const PAGE_SIZE_MAX: u32 = 500;
+pub const PAGE_SIZE_MAX: u32 = 1000;
 /// How many rows a page has when the request does not say.
 pub const PAGE_SIZE_DEFAULT: u32 = 50;
 

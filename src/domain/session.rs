@@ -1,5 +1,8 @@
 //! A session's life: its states, what may happen in each, and why it is where it is.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use crate::domain::{

@@ -6,7 +6,7 @@ use std::{
     convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -16,10 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
 use crate::{
-    domain::{
-        error::{Error, Reason},
-        time::Timestamp,
-    },
+    app,
+    domain::error::{Error, Reason},
     grpc::{
         auth::{Authenticated, Authenticator},
         deadline::{self, Bounded},
@@ -72,7 +70,8 @@ impl GateLayer {
         match row.who {
             Who::Open => {}
             Who::Anyone | Who::Scoped(_) => {
-                let now = now();
+                // The one reading of the clock per call.
+                let now = app::now();
                 let credential = self.authenticator.authenticate(request.headers(), now)?;
                 let trace = request.extensions().get::<TraceId>().map(|id| id.0.clone());
                 let authenticated =
@@ -101,12 +100,6 @@ fn room(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
         Error::new(Reason::Overloaded, "this replica serves as many calls as it can; try again")
             .retry_after(RETRY_AFTER)
     })
-}
-
-/// The one reading of the clock per call.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::EPOCH + since
 }
 
 #[derive(Clone, Debug)]

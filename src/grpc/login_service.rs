@@ -10,7 +10,7 @@ use crate::{
     app::{App, logins::StartQr},
     domain::{error::Error, login::Login, secret::Secret},
     grpc::{
-        call::{Answer, admitted, answer, later, leave_empty},
+        call::{Answer, admitted, answer, later},
         convert::{self, login::login},
     },
 };
@@ -32,7 +32,6 @@ impl LoginService for Logins {
     ) -> Answer<v1::StartQrLoginResponse> {
         let (call, request) = admitted(request)?;
         let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
-        leave_empty(&[("labels", request.labels.is_empty())])?;
         let start = StartQr {
             key,
             expected_user: convert::account("expected_telegram_user_id", request.expected_telegram_user_id)?,
@@ -40,6 +39,7 @@ impl LoginService for Logins {
             device: convert::material::device_given(request.device)?,
             proxy: convert::material::proxy_given(request.proxy)?,
             request_id: convert::request_id(&request.request_id)?,
+            labels: convert::labels(request.labels)?,
         };
         let started = self.app.start_qr_login(&caller, start).await?;
         answer(v1::StartQrLoginResponse { login: Some(login(&started)?) })

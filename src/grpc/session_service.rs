@@ -9,7 +9,7 @@ use crate::{
     app::{
         App,
         import::{DryRun, Import},
-        sessions::Update,
+        sessions::{EventFilter, SessionFilter, Update},
     },
     domain::{
         error::Error,
@@ -21,7 +21,6 @@ use crate::{
         call::{Answer, admitted, answer, later, leave_empty},
         convert::{self, session::session},
     },
-    store::{EventFilter, SessionFilter},
 };
 
 pub(crate) struct Sessions {
@@ -141,12 +140,10 @@ impl SessionService for Sessions {
     ) -> Answer<v1::TakeCustodyResponse> {
         let (call, request) = admitted(request)?;
         convert::request_id(&request.request_id)?;
-        leave_empty(&[
-            ("legacy_fingerprint", request.legacy_fingerprint.is_empty()),
-            ("expected_revision", request.expected_revision == 0),
-        ])?;
+        leave_empty(&[("legacy_fingerprint", request.legacy_fingerprint.is_empty())])?;
+        let revision = convert::revision("expected_revision", request.expected_revision)?;
         let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
-        let taken = self.app.take_custody(&caller, &key).await?;
+        let taken = self.app.take_custody(&caller, &key, revision).await?;
         answer(v1::TakeCustodyResponse { session: Some(session(&taken)) })
     }
 
@@ -156,12 +153,10 @@ impl SessionService for Sessions {
     ) -> Answer<v1::GiveCustodyResponse> {
         let (call, request) = admitted(request)?;
         convert::request_id(&request.request_id)?;
-        leave_empty(&[
-            ("wait", convert::wait(request.wait)?.is_zero()),
-            ("expected_revision", request.expected_revision == 0),
-        ])?;
+        leave_empty(&[("wait", convert::wait(request.wait)?.is_zero())])?;
+        let revision = convert::revision("expected_revision", request.expected_revision)?;
         let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
-        let given = self.app.give_custody(&caller, &key).await?;
+        let given = self.app.give_custody(&caller, &key, revision).await?;
         answer(v1::GiveCustodyResponse { session: Some(session(&given)) })
     }
 
@@ -171,9 +166,9 @@ impl SessionService for Sessions {
     ) -> Answer<v1::RevokeSessionResponse> {
         let (call, request) = admitted(request)?;
         convert::request_id(&request.request_id)?;
-        leave_empty(&[("expected_revision", request.expected_revision == 0)])?;
+        let revision = convert::revision("expected_revision", request.expected_revision)?;
         let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
-        let revoked = self.app.revoke_session(&caller, &key).await?;
+        let revoked = self.app.revoke_session(&caller, &key, revision).await?;
         answer(v1::RevokeSessionResponse { session: Some(session(&revoked)) })
     }
 
@@ -183,9 +178,9 @@ impl SessionService for Sessions {
     ) -> Answer<v1::ResetSessionResponse> {
         let (call, request) = admitted(request)?;
         convert::request_id(&request.request_id)?;
-        leave_empty(&[("expected_revision", request.expected_revision == 0)])?;
+        let revision = convert::revision("expected_revision", request.expected_revision)?;
         let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
-        let reset = self.app.reset_session(&caller, &key).await?;
+        let reset = self.app.reset_session(&caller, &key, revision).await?;
         answer(v1::ResetSessionResponse { session: Some(session(&reset)) })
     }
 
@@ -195,10 +190,9 @@ impl SessionService for Sessions {
     ) -> Answer<v1::DeleteSessionResponse> {
         let (call, request) = admitted(request)?;
         convert::request_id(&request.request_id)?;
-        leave_empty(&[("expected_revision", request.expected_revision == 0)])?;
+        let revision = convert::revision("expected_revision", request.expected_revision)?;
         let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
-        let last = self.app.get_session(&caller, &key).await?;
-        self.app.delete_session(&caller, &key).await?;
+        let last = self.app.delete_session(&caller, &key, revision).await?;
         answer(v1::DeleteSessionResponse { session: Some(session(&last)) })
     }
 }
@@ -212,8 +206,6 @@ fn import(
     leave_empty(&[
         ("proxy", request.proxy.is_none()),
         ("replace", !request.replace),
-        ("expected_revision", request.expected_revision == 0),
-        ("expected_telegram_user_id", request.expected_telegram_user_id == 0),
         ("validate", !request.validate),
         ("mint", !request.mint),
         ("password", request.password.is_empty()),
@@ -233,6 +225,8 @@ fn import(
         device: convert::material::device_given(request.device)?,
         labels: convert::labels(request.labels)?,
         legacy_fingerprint: convert::given(request.legacy_fingerprint),
+        expected_user: (request.expected_telegram_user_id != 0).then_some(request.expected_telegram_user_id),
+        expected_revision: convert::revision("expected_revision", request.expected_revision)?,
     })
 }
 

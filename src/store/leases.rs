@@ -19,7 +19,7 @@ use crate::{
         id::{Holder, LeaseId, SessionKey},
         lease::{Lease, Purpose, Release, Request},
         material::SealedMaterial,
-        session::{Custody, LogOut, Session, StaleReason, StateName},
+        session::{Custody, Session, StaleReason, StateName},
         time::{Timestamp, millis},
     },
     store::{
@@ -147,7 +147,7 @@ impl Store {
                 .and_where(Column::LeaseReleased.eq(false))
                 .and_where(Column::LeaseEvicted.eq(false))
                 .and_where(Expr::col(Column::LeaseExpireTime).gt(now(self.backend)))
-                .cond_where(self.lendable(Purpose::Lend))
+                .cond_where(self.still_lendable())
                 .returning(returning(self.backend));
             let answer = match tx.query_one(&query).await.map_err(classify(RENEWING))? {
                 Some(row) => Renew::Renewed(fresh(&Read::from_result(&row)?, lease)?),
@@ -380,29 +380,26 @@ impl Store {
         Ok(Released::Done(Box::new(read.session(self.quiet_gap)?)))
     }
 
-    /// Material fit for the purpose, in our hands, of our Telegram.
+    /// In our hands and of our Telegram; for a worker also material that works as far as is known.
     fn lendable(&self, purpose: Purpose) -> Condition {
-        let state = |name: StateName| Column::State.eq(name.as_str());
-        let fit = match purpose {
-            // Works as far as is known.
-            Purpose::Lend => Condition::any().add(state(StateName::Authorized)).add(
-                Condition::all()
-                    .add(state(StateName::Stale))
-                    .add(Column::StateReason.eq(StaleReason::ValidationOverdue.name())),
-            ),
-            // Is there at all.
-            Purpose::Inspect => {
-                Condition::any().add(state(StateName::Authorized)).add(state(StateName::Stale)).add(
-                    Condition::all()
-                        .add(state(StateName::Revoked))
-                        .add(Column::LogOut.eq(LogOut::Pending.name())),
-                )
-            }
-        };
-        Condition::all()
-            .add(fit)
+        let ours = Condition::all()
             .add(Column::Custody.eq(Custody::Service.name()))
-            .add(Column::Environment.eq(self.environment.as_str()))
+            .add(Column::Environment.eq(self.environment.as_str()));
+        let usable = Condition::any().add(Column::State.eq(StateName::Authorized.as_str())).add(
+            Condition::all()
+                .add(Column::State.eq(StateName::Stale.as_str()))
+                .add(Column::StateReason.eq(StaleReason::ValidationOverdue.name())),
+        );
+        match purpose {
+            Purpose::Lend => ours.add(usable),
+            Purpose::Inspect => ours,
+        }
+    }
+
+    /// Fit for what its lease is for.
+    fn still_lendable(&self) -> Condition {
+        let inspected = Column::LeasePurpose.eq(name(Purpose::Inspect));
+        Condition::any().add(self.lendable(Purpose::Lend)).add(self.lendable(Purpose::Inspect).add(inspected))
     }
 
     async fn is_switched_off(&self, tx: &DatabaseTransaction) -> Result<bool, Error> {

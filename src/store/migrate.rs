@@ -69,6 +69,7 @@ pub async fn up(owner: &Secret, program_login: Option<&str>) -> Result<Report, E
 /// [`Unfit::RowsExist`], and as [`up`].
 pub async fn down(owner: &Secret, rows: Rows) -> Result<Vec<String>, Error> {
     match Address::parse(owner)? {
+        Address::Sqlite(address) if !address.get_filename().exists() => Ok(Vec::new()),
         Address::Sqlite(address) => {
             let db = sqlite(&address).await?;
             let done = down_sqlite(&db, rows).await;
@@ -96,17 +97,22 @@ pub enum Rows {
 /// # Errors
 /// As [`up`].
 pub async fn status(owner: &Secret) -> Result<Vec<Step>, Error> {
-    let db = match Address::parse(owner)? {
-        Address::Sqlite(address) => sqlite(&address).await?,
-        Address::Postgres(address) => owner_connection(&address).await?,
+    let applied = match Address::parse(owner)? {
+        // A file that nobody made yet is not made by looking.
+        Address::Sqlite(address) if !address.get_filename().exists() => Vec::new(),
+        Address::Sqlite(address) => read_applied(sqlite(&address).await?).await?,
+        Address::Postgres(address) => read_applied(owner_connection(&address).await?).await?,
     };
-    let applied = applied(&db).await;
-    close(db).await;
-    let applied = applied?;
     Ok(usm_migrations::names()
         .into_iter()
         .map(|name| Step { applied: applied.contains(&name), name })
         .collect())
+}
+
+async fn read_applied(db: DatabaseConnection) -> Result<Vec<String>, Error> {
+    let applied = applied(&db).await;
+    close(db).await;
+    applied
 }
 
 /// The schema as text for a SQL console on PostgreSQL, with the grants to `program_login`.

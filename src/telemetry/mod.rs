@@ -41,7 +41,7 @@ pub struct Telemetry {
 /// # Errors
 /// A filter or address that cannot be used, or a second call.
 pub fn init(settings: &config::Telemetry) -> Result<Telemetry, Error> {
-    let filter = settings.log.parse::<EnvFilter>().map_err(Error::Filter)?;
+    let filter = with_quiet_libraries(&settings.log).parse::<EnvFilter>().map_err(Error::Filter)?;
     let traces = match &settings.otlp_endpoint {
         None => None,
         Some(endpoint) => Some(provider(endpoint, &settings.service_name)?),
@@ -64,6 +64,20 @@ pub fn init(settings: &config::Telemetry) -> Result<Telemetry, Error> {
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     log_panics();
     Ok(Telemetry { traces })
+}
+
+/// Libraries that warn of what is no trouble here, such as a connection that its server closed, and whose errors
+/// reach the log with a session's name anyway.
+const CHATTY: [&str; 2] = ["grammers_mtsender", "grammers_mtproto"];
+
+/// The filter with those libraries held to their errors, unless it speaks of them itself or asks for less.
+fn with_quiet_libraries(filter: &str) -> String {
+    let mut whole = filter.to_owned();
+    let silent = filter.split(',').any(|part| part.trim().eq_ignore_ascii_case("off"));
+    for target in CHATTY.into_iter().filter(|target| !silent && !filter.contains(target)) {
+        whole.push_str(&format!(",{target}=error"));
+    }
+    whole
 }
 
 /// What libraries say in detail may hold tokens, parameters and bytes of keys: whatever the filter asks for,
@@ -111,5 +125,22 @@ impl Telemetry {
             Ok(Err(error)) => tracing::warn!("The last traces were lost: {}", redact::chain(&error)),
             Err(_) => tracing::warn!("The last traces were lost"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chatty_libraries_are_held_to_errors_unless_the_filter_names_them() {
+        let quiet = "grammers_mtsender=error,grammers_mtproto=error";
+        assert_eq!(with_quiet_libraries("info"), format!("info,{quiet}"));
+        assert_eq!(
+            with_quiet_libraries("warn,grammers_mtsender=debug"),
+            "warn,grammers_mtsender=debug,grammers_mtproto=error"
+        );
+        assert_eq!(with_quiet_libraries("off"), "off");
+        assert!(with_quiet_libraries("usm=debug,info").parse::<EnvFilter>().is_ok());
     }
 }

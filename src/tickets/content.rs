@@ -1,7 +1,7 @@
 //! What Redis holds of a login besides its version and the name of its state: a JSON text, sealed by the vault and
 //! bound to the ticket, so that it opens under no other one.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -92,6 +92,8 @@ struct Content {
     api_key_alias: String,
     subject: String,
     request_id: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
     migrated_to: Option<i32>,
     version: u64,
 }
@@ -138,6 +140,7 @@ impl Content {
             expected_user: login.expected_user,
             api_key_alias: login.api_key_alias.clone(),
             subject: login.subject.clone(),
+            labels: login.labels.clone(),
             request_id: login.request_id.as_ref().map(RequestId::to_text),
             migrated_to: login.migrated_to,
             version: login.version,
@@ -158,6 +161,7 @@ impl Content {
             expected_user: self.expected_user,
             api_key_alias: self.api_key_alias,
             subject: self.subject,
+            labels: self.labels,
             request_id: RequestId::parse_optional(&self.request_id.unwrap_or_default()).ok()?,
             migrated_to: self.migrated_to,
             version: self.version,

@@ -62,7 +62,11 @@ impl From<Error> for Refusal {
             }
             Error::NoRandom => "the operating system gave no random numbers",
         };
-        Self::new(Reason::Internal, message).caused_by(error)
+        let reason = match error {
+            Error::UnknownKey { .. } | Error::UnknownForm | Error::Broken => Reason::VaultUnavailable,
+            Error::TooLarge | Error::NoRandom => Reason::Internal,
+        };
+        Self::new(reason, message).caused_by(error)
     }
 }
 

@@ -5,7 +5,7 @@ mod corpus;
 mod files;
 mod foreign;
 mod properties;
-mod python;
+pub(crate) mod python;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 

@@ -1,5 +1,11 @@
 //! One binary of integration tests against real servers: a file per behaviour.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read their own environment and clock, and poll with pauses"
+)]
 
+mod cli;
 mod clients;
 mod crash;
 mod formats;

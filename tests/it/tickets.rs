@@ -97,6 +97,7 @@ fn login(app: &str) -> Login {
         subject: "user:one".to_owned(),
         request_id: None,
         migrated_to: None,
+        labels: std::collections::BTreeMap::from([("purpose".to_owned(), "news".to_owned())]),
         version: 0,
     }
 }

@@ -46,7 +46,7 @@ impl Quickstart {
 
     async fn tell(&self, folder: &steps::Folder) -> Result<Option<boot::Server>, Failure> {
         let mut steps = steps::Steps::new();
-        let server = boot::start(settings(folder)?).await?;
+        let server = Box::pin(boot::start(settings(folder)?)).await?;
         steps.done(&format!(
             "Server and Telegram sandbox are up: {} (SQLite in {}, keys sealed by a key ring made for this run)",
             server.address(),

@@ -116,7 +116,8 @@ pub(crate) fn event(event: &SessionEvent) -> v1::SessionEvent {
         kind: kind(event.kind).into(),
         from_state: event.from.map_or(0, |name| state(name).into()),
         to_state: event.to.map_or(0, |name| state(name).into()),
-        reason: event.reason.clone(),
+        // An event that is no transition, such as a deletion, keeps its reason among its details.
+        reason: if event.reason.is_empty() { detail("reason").to_owned() } else { event.reason.clone() },
         create_time: Some(timestamp(event.time)),
         actor: event.actor.clone(),
         revision: detail("revision").parse().unwrap_or(0),

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// `USM_TEST_PYTHON`, by default the system's.
-fn program() -> String {
+pub(crate) fn program() -> String {
     std::env::var("USM_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 
@@ -21,7 +21,7 @@ fn command(script: &str) -> Command {
 }
 
 /// Runs a script of `tests/formats/python` and reads the JSON it prints.
-pub(super) fn run(script: &str, arguments: &[&OsStr]) -> serde_json::Value {
+pub(crate) fn run(script: &str, arguments: &[&OsStr]) -> serde_json::Value {
     let output = command(script).args(arguments).output().unwrap_or_else(|error| {
         panic!("cannot run {}: {error}; install Python 3 or set USM_TEST_PYTHON", program())
     });
@@ -30,7 +30,7 @@ pub(super) fn run(script: &str, arguments: &[&OsStr]) -> serde_json::Value {
 }
 
 /// A folder with one Telethon release, installed on first use and kept among the build's temporary files.
-pub(super) fn telethon(release: &str) -> PathBuf {
+pub(crate) fn telethon(release: &str) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -59,10 +59,10 @@ pub(super) fn telethon(release: &str) -> PathBuf {
 }
 
 /// A program that keeps a file locked until dropped.
-pub(super) struct Holder(Child);
+pub(crate) struct Holder(Child);
 
 impl Holder {
-    pub(super) fn of(file: &Path, mode: &str) -> Self {
+    pub(crate) fn of(file: &Path, mode: &str) -> Self {
         let mut child = command("hold.py")
             .arg(file)
             .arg(mode)

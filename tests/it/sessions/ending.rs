@@ -70,7 +70,7 @@ async fn a_session_revoked_while_telegram_is_away_is_signed_out_when_it_is_back(
     // Its key is still needed, so nothing may take its place.
     let other = world.sandbox.mint(2, ANN).await;
     let other = world.written(&other, Format::TelethonString).await;
-    assert_eq!(reason(&refused(world.import(import("bot", other)).await)), "SESSION_WRONG_STATE");
+    assert_eq!(reason(&refused(world.import(import("bot", other)).await)), "TELEGRAM_UNAVAILABLE");
 
     world.sandbox.clear_faults().await;
     world.server.app.keep_house();

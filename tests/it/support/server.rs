@@ -85,8 +85,13 @@ impl Setup {
 
     /// Telegram is an address where nobody listens.
     pub(crate) fn without_telegram() -> Self {
-        let nobody = BTreeMap::from([(2, SocketAddr::from(([127, 0, 0, 1], 1)))]);
-        Self::with(Endpoint::sandbox(2, nobody, &[NOBODYS_KEY]).expect("a sound endpoint"))
+        Self::with_telegram_at(SocketAddr::from(([127, 0, 0, 1], 1)))
+    }
+
+    /// Telegram is whoever listens there, which need not be one.
+    pub(crate) fn with_telegram_at(address: SocketAddr) -> Self {
+        let dcs = BTreeMap::from([(2, address)]);
+        Self::with(Endpoint::sandbox(2, dcs, &[NOBODYS_KEY]).expect("a sound endpoint"))
     }
 }
 

@@ -4,7 +4,7 @@
 //! speak MTProto, in demonstrations, and in the quickstart. Real client libraries log in to it unchanged, given its
 //! addresses and its RSA key. `docs/sandbox.md` says how to use it and where it is simpler than Telegram.
 //!
-//! Layers, each naming only those after it: [`net`] (sockets) and `admin` (HTTP) → `session` (messages) → `rpc` (API
+//! Layers, each naming only those after it: `net` (sockets) and `admin` (HTTP) → `session` (messages) → `rpc` (API
 //! methods) → `state` (the world behind one lock) → `transport`, `crypto`, `tl` (pure). Nothing is global: several
 //! sandboxes live in one process.
 

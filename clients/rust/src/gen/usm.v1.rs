@@ -6946,9 +6946,10 @@ pub mod system_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too. Changes
-        /// nothing.
-        /// Errors: `UNAUTHENTICATED`, `RATE_LIMITED`. That something is down is an answer, not an error.
+        /// Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too, or none.
+        /// Changes nothing.
+        /// Errors: `UNAUTHENTICATED` for a token that is not valid, `RATE_LIMITED`. That something is down is an answer, not
+        /// an error.
         pub async fn get_health(
             &mut self,
             request: impl tonic::IntoRequest<super::GetHealthRequest>,
@@ -7015,9 +7016,10 @@ pub mod system_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with SystemServiceServer.
     #[async_trait]
     pub trait SystemService: std::marker::Send + std::marker::Sync + 'static {
-        /// Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too. Changes
-        /// nothing.
-        /// Errors: `UNAUTHENTICATED`, `RATE_LIMITED`. That something is down is an answer, not an error.
+        /// Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too, or none.
+        /// Changes nothing.
+        /// Errors: `UNAUTHENTICATED` for a token that is not valid, `RATE_LIMITED`. That something is down is an answer, not
+        /// an error.
         async fn get_health(
             &self,
             request: tonic::Request<super::GetHealthRequest>,

@@ -24,7 +24,7 @@ pub(crate) fn open(perm: &AuthKey, encrypted: &[u8]) -> Result<Binding, Malforme
     }
     let msg_key: [u8; 16] = r.fixed()?;
     let mut plain = r.rest().to_vec();
-    if plain.is_empty() || plain.len() % 16 != 0 {
+    if plain.is_empty() || !plain.len().is_multiple_of(16) {
         return Err(Malformed);
     }
     let (aes_key, iv) = derive(perm, &msg_key);

@@ -57,7 +57,9 @@ impl RsaKey {
             let big = |n: &BigUint| rsa::BigUint::from_bytes_be(&n.to_bytes_be());
             let n = &p * &q;
             let made = RsaPrivateKey::from_components(big(&n), big(&e), big(&d), vec![big(&p), big(&q)]);
-            if let Ok(key) = made.map_err(|_| KeyError::NotPem).and_then(|key| Self::from_parts(&key)) {
+            let made = made.map_err(|_| KeyError::NotPem).and_then(|key| Self::from_parts(&key));
+            // mtcute compares fingerprints as hex digits and loses a leading zero.
+            if let Some(key) = made.ok().filter(|key| key.fingerprint as u64 >> 60 != 0) {
                 return key;
             }
         }

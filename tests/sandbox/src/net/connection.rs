@@ -17,7 +17,7 @@ use super::plain;
 use crate::crypto::envelope;
 use crate::crypto::exchange::Exchange;
 use crate::rpc::{self, Call, Step};
-use crate::session::{self, Pending, Refused};
+use crate::session::{self, PENDING_MAX, Pending, Refused};
 use crate::shared::Shared;
 use crate::state::connection::{Closing, ConnId};
 use crate::state::fault::{Action, Fault};
@@ -82,7 +82,10 @@ impl Link {
     ) -> &'static str {
         let mut received = BytesMut::with_capacity(READ_BYTES);
         if let Some(fault) = &fault {
-            tokio::time::sleep(fault.delay).await;
+            tokio::select! {
+                () = tokio::time::sleep(fault.delay) => {}
+                () = close.cancelled() => return "closed by the server",
+            }
             match fault.action {
                 Some(Action::Drop) => return "fault",
                 Some(Action::Silent) => return swallow(reader, &close).await,
@@ -144,6 +147,9 @@ impl Link {
         };
         self.shared.note_changes();
         for Pending { call, step } in pending.map_err(|refused| self.refuse(refused))? {
+            if self.calls.len() >= PENDING_MAX {
+                return Err("too many calls at once");
+            }
             self.calls.spawn(carry_on(self.shared.clone(), call, step));
         }
         Ok(())

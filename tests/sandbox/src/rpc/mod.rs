@@ -149,6 +149,9 @@ pub(crate) fn advance(world: &mut World, call: &mut Call) -> Step {
                 None => call.stage = Stage::Gate { since: None },
                 Some(Action::Error(error)) => return Step::Answer(Err(error)),
                 Some(Action::Silent) => {
+                    if let Some(key) = world.keys.get_mut(&call.to.key) {
+                        key.session(call.to.session).0.running.remove(&call.msg_id);
+                    }
                     world.record(call.to.conn, Kind::Rpc, &call.name, "silent");
                     return Step::Silent;
                 }

@@ -23,8 +23,8 @@ const BEHIND_MAX: i64 = 300;
 const AHEAD_MAX: i64 = 30;
 /// Messages in a container, as at Telegram.
 const CONTAINER_MAX: usize = 1020;
-/// API calls of one connection worked on at a time.
-const PENDING_MAX: usize = 128;
+/// API calls of one connection that may wait for their answers at a time.
+pub(crate) const PENDING_MAX: usize = 128;
 
 /// Why a packet ends its connection: with a transport code, or without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -64,6 +64,7 @@ pub(crate) struct Admitted {
 }
 
 /// Seconds since the epoch on the machine's clock.
+#[allow(clippy::disallowed_methods, reason = "the one place where the clock is read")]
 pub(crate) fn machine_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

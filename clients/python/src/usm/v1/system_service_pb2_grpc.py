@@ -52,9 +52,10 @@ class SystemServiceServicer:
     """
 
     def GetHealth(self, request, context):
-        """Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too. Changes
-        nothing.
-        Errors: `UNAUTHENTICATED`, `RATE_LIMITED`. That something is down is an answer, not an error.
+        """Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too, or none.
+        Changes nothing.
+        Errors: `UNAUTHENTICATED` for a token that is not valid, `RATE_LIMITED`. That something is down is an answer, not
+        an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,9 +34,10 @@ class SystemServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SystemServiceAsyncStub: ...
     GetHealth: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetHealthRequest, _system_service_pb2.GetHealthResponse]
-    """Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too. Changes
-    nothing.
-    Errors: `UNAUTHENTICATED`, `RATE_LIMITED`. That something is down is an answer, not an error.
+    """Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too, or none.
+    Changes nothing.
+    Errors: `UNAUTHENTICATED` for a token that is not valid, `RATE_LIMITED`. That something is down is an answer, not
+    an error.
     """
     GetInfo: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetInfoRequest, _system_service_pb2.GetInfoResponse]
     """Tells version, environment and limits. Scope `read`. Changes nothing.
@@ -49,9 +50,10 @@ class SystemServiceAsyncStub(SystemServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetHealth: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetHealthRequest, _system_service_pb2.GetHealthResponse]  # type: ignore[assignment]
-    """Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too. Changes
-    nothing.
-    Errors: `UNAUTHENTICATED`, `RATE_LIMITED`. That something is down is an answer, not an error.
+    """Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too, or none.
+    Changes nothing.
+    Errors: `UNAUTHENTICATED` for a token that is not valid, `RATE_LIMITED`. That something is down is an answer, not
+    an error.
     """
     GetInfo: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetInfoRequest, _system_service_pb2.GetInfoResponse]  # type: ignore[assignment]
     """Tells version, environment and limits. Scope `read`. Changes nothing.
@@ -67,9 +69,10 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _system_service_pb2.GetHealthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_system_service_pb2.GetHealthResponse, _abc.Awaitable[_system_service_pb2.GetHealthResponse]]:
-        """Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too. Changes
-        nothing.
-        Errors: `UNAUTHENTICATED`, `RATE_LIMITED`. That something is down is an answer, not an error.
+        """Tells how the service and each of its dependencies are, as measured now. Any valid token, `anon` too, or none.
+        Changes nothing.
+        Errors: `UNAUTHENTICATED` for a token that is not valid, `RATE_LIMITED`. That something is down is an answer, not
+        an error.
         """
 
     @_abc_1.abstractmethod

@@ -3,25 +3,25 @@
 //! A token once shown may be accepted until it expires, whatever became of the login meanwhile. So a login that is
 //! cancelled, expired or superseded is watched until then, and an authorization that arrives late is logged out.
 
+mod outcome;
+mod row;
+
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::{
-    App, as_service, now,
+    App, now,
     running::{Command, Seat},
 };
 use crate::{
     domain::{
-        caller::Caller,
         error::{Error, Reason},
-        event::{Kind, NewEvent},
         login::{ATTEMPTS_MAX, Failure, Login, QrToken, State},
-        material::{Device, Material, Proxy},
+        material::{Device, Proxy},
         secret::Secret,
-        session::{Custody, Event, LoginEnd, Session},
+        session::LoginEnd,
     },
-    store::{self, Change, Expected, LeaseRule, MaterialChange, TicketRule},
     telegram::{
         self,
         qr::{Abandoned, Authorized, PasswordOutcome, QrLogin, Step},
@@ -44,8 +44,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Runs the login to its end. Never fails: whatever goes wrong becomes the login's state.
 pub(super) async fn run_qr(app: App, login: Login, device: Device, proxy: Option<Proxy>, mut seat: Seat) {
     let mut task = Task { app, login };
-    let late = match task.connect(device, proxy, &mut seat.commands).await {
-        Some(telegram) => task.drive(telegram, &mut seat.commands).await,
+    let late = match Box::pin(task.connect(device, proxy, &mut seat.commands)).await {
+        Some(telegram) => Box::pin(task.drive(telegram, &mut seat.commands)).await,
         None => None,
     };
     // Nobody answers from here on; whoever asks must learn it now and not at their deadline.
@@ -61,42 +61,6 @@ pub(super) async fn end_without_owner(app: &App, login: Login) -> Result<Login, 
     let mut task = Task { app: app.clone(), login };
     task.end(State::Cancelled, LoginEnd::Cancelled).await;
     Ok(task.login)
-}
-
-impl App {
-    /// Returns the session's row to where it was before the login, unless another login took over.
-    pub(super) async fn return_row(&self, login: &Login, end: LoginEnd) {
-        if let Err(error) = self.try_return_row(login, end).await {
-            tracing::warn!(session.id = %login.key, error = %chain(&error), "Left a pending row to housekeeping");
-        }
-    }
-
-    async fn try_return_row(&self, login: &Login, end: LoginEnd) -> Result<(), store::Error> {
-        let caller = as_service(&login.subject, WRITE_LIMIT);
-        let Some(mut session) = self.0.store.get(&caller, &login.key).await? else { return Ok(()) };
-        if session.login_ticket.as_ref() != Some(&login.ticket.hash()) {
-            return Ok(());
-        }
-        let mut events = Vec::new();
-        if session.state.pending().is_some()
-            && let Ok(moved) = session.apply(Event::LoginEnded(end), caller.now)
-        {
-            events.push(NewEvent::transition(moved, &login.subject));
-        }
-        session.login_ticket = None;
-        let change = Change {
-            expected: Expected::Revision(session.revision),
-            session,
-            material: MaterialChange::Keep,
-            lease: LeaseRule::Ignore,
-            login_ticket: TicketRule::MustBe(login.ticket.hash()),
-            events,
-        };
-        match self.commit(&caller, change).await {
-            Ok(_) | Err(store::Error::TicketMoved) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 struct Task {
@@ -165,9 +129,10 @@ impl Task {
         let until = Instant::now() + self.login.expire_time.since(now());
         let stop = self.app.0.stop.clone();
         loop {
+            // Boxed, because a login waits most of its life, and should be small while it does.
             let flow = tokio::select! {
-                step = telegram.next(until) => self.on_step(step, telegram, until).await,
-                command = commands.recv() => self.on_command(command, telegram).await,
+                step = telegram.next(until) => Box::pin(self.on_step(step, telegram, until)).await,
+                command = commands.recv() => Box::pin(self.on_command(command, telegram)).await,
                 () = stop.cancelled() => {
                     self.end(State::Cancelled, LoginEnd::Cancelled).await;
                     (Flow::Done, Some(telegram))
@@ -206,7 +171,7 @@ impl Task {
                 self.note_password_step().await;
                 self.show(State::WaitingPassword { hint, attempts_left: ATTEMPTS_MAX }, telegram).await
             }
-            Ok(Step::Authorized(authorized)) => self.finish(*authorized, telegram).await,
+            Ok(Step::Authorized(authorized)) => Box::pin(self.finish(*authorized, telegram)).await,
             Ok(Step::Nothing) if Instant::now() < until => (Flow::GoOn, Some(telegram)),
             Ok(Step::Nothing) => {
                 self.end(State::Expired, LoginEnd::Expired).await;
@@ -244,7 +209,9 @@ impl Task {
                 let (flow, reply) = self.on_password(&password, &mut telegram).await;
                 let (flow, rest) = match flow {
                     PasswordFlow::Waiting => (Flow::GoOn, Some(telegram)),
-                    PasswordFlow::Authorized(authorized) => self.finish(*authorized, telegram).await,
+                    PasswordFlow::Authorized(authorized) => {
+                        Box::pin(self.finish(*authorized, telegram)).await
+                    }
                     PasswordFlow::Over => (Flow::Watch(Box::new(telegram)), None),
                 };
                 let reply =
@@ -330,36 +297,6 @@ impl Task {
         }
     }
 
-    async fn note_password_step(&self) {
-        let caller = as_service(&self.login.subject, WRITE_LIMIT);
-        let noted: Result<(), Error> = async {
-            let Some(mut session) = self.app.0.store.get(&caller, &self.login.key).await? else {
-                return Ok(());
-            };
-            if session.login_ticket.as_ref() != Some(&self.login.ticket.hash())
-                || session.state.pending().is_none()
-            {
-                return Ok(());
-            }
-            let moved = session.apply(Event::PasswordRequired, caller.now)?;
-            let change = Change {
-                expected: Expected::Revision(session.revision),
-                session,
-                material: MaterialChange::Keep,
-                lease: LeaseRule::Ignore,
-                login_ticket: TicketRule::MustBe(self.login.ticket.hash()),
-                events: vec![NewEvent::transition(moved, &self.login.subject)],
-            };
-            self.app.commit(&caller, change).await?;
-            Ok(())
-        }
-        .await;
-        if let Err(error) = noted {
-            // The login goes on: the row catches up at its end.
-            tracing::warn!(session.id = %self.login.key, error = %chain(&error), "Row does not show the password step");
-        }
-    }
-
     /// Row first, ticket second.
     async fn end(&mut self, state: State, end: LoginEnd) {
         self.app.return_row(&self.login, end).await;
@@ -385,132 +322,6 @@ impl Task {
         metrics::login_ended(self.login.method, result, now().since(self.login.create_time));
     }
 
-    /// Seals what Telegram gave and writes it, or logs it out again.
-    async fn finish(&mut self, authorized: Authorized, telegram: QrLogin) -> (Flow, Option<QrLogin>) {
-        let scanned = authorized.account.telegram_user_id;
-        if self.login.expected_user.is_some_and(|expected| expected != scanned) {
-            self.refuse_account().await;
-            self.log_out(telegram).await;
-            return (Flow::Done, None);
-        }
-        // The connection ends before anybody can be lent the key.
-        let log_out_again = authorized.material.clone();
-        telegram.close().await;
-        match self.write_authorized(&authorized).await {
-            Ok(()) => {
-                self.login.state = State::Authorized { telegram_user_id: scanned };
-                self.count_end();
-                if let Err(error) = self.publish().await {
-                    tracing::warn!(session.id = %self.login.key, error = %chain(&error), "Ticket does not show the success");
-                }
-            }
-            Err(error) => {
-                tracing::warn!(session.id = %self.login.key, error = %chain(&error), "Logging out an authorization that could not be kept");
-                self.log_out_material(&log_out_again).await;
-                self.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await;
-            }
-        }
-        (Flow::Done, None)
-    }
-
-    async fn refuse_account(&mut self) {
-        let caller = as_service(&self.login.subject, WRITE_LIMIT);
-        if let Ok(Some(session)) = self.app.0.store.get(&caller, &self.login.key).await {
-            let change = Change {
-                expected: Expected::Revision(session.revision),
-                session,
-                material: MaterialChange::Keep,
-                lease: LeaseRule::Ignore,
-                login_ticket: TicketRule::MustBe(self.login.ticket.hash()),
-                events: vec![NewEvent::of(Kind::AccountMismatch, &self.login.subject)],
-            };
-            if let Err(error) = self.app.commit(&caller, change).await {
-                tracing::warn!(session.id = %self.login.key, error = %error, "Account mismatch is not in the audit log");
-            }
-        }
-        let mismatch = Error::new(Reason::AccountMismatch, "another account than the expected one signed in");
-        self.end(State::Failed(Failure::of(&mismatch)), LoginEnd::Failed).await;
-    }
-
-    /// Tries until the ticket ends: a live lease of the old material, or a store that is away, may pass.
-    async fn write_authorized(&self, authorized: &Authorized) -> Result<(), Error> {
-        loop {
-            let error = match self.try_write_authorized(authorized).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let passing = match error.reason {
-                Reason::StoreUnavailable
-                | Reason::SessionLeased
-                | Reason::RevisionStale
-                | Reason::DeadlineExceeded => now() < self.login.expire_time,
-                _ => false,
-            };
-            if !passing || self.pause().await.is_break() {
-                return Err(error);
-            }
-        }
-    }
-
-    async fn try_write_authorized(&self, authorized: &Authorized) -> Result<(), Error> {
-        let app = &self.app.0;
-        let caller = as_service(&self.login.subject, WRITE_LIMIT);
-        let Some(mut session) = app.store.get(&caller, &self.login.key).await? else {
-            return Err(Error::new(Reason::SessionNotFound, "the session was deleted while its login ran"));
-        };
-        let beside = session.state.pending().is_none();
-        let old = self.own_material(&caller, &session).await?;
-        let mut events = Vec::new();
-        if beside {
-            if !session.state.is_usable() {
-                return Err(Error::new(Reason::SessionWrongState, "the session changed while its login ran"));
-            }
-            session.state = crate::domain::session::State::Authorized {
-                reason: crate::domain::session::AuthorizedReason::AuthorizationSuccess,
-            };
-            events.push(NewEvent::of(Kind::MaterialReplaced, &self.login.subject));
-        } else {
-            let moved = session.apply(Event::TelegramAuthorized, caller.now)?;
-            events.push(NewEvent::transition(moved, &self.login.subject));
-        }
-        let material = self.app.seal(&mut session, &authorized.material)?;
-        session.custody = Custody::Service;
-        session.account = Some(authorized.account.clone());
-        session.api_key_alias = Some(self.login.api_key_alias.clone());
-        session.last_validated_time = Some(caller.now);
-        session.login_ticket = None;
-        let change = Change {
-            expected: Expected::Revision(session.revision),
-            session,
-            material,
-            lease: LeaseRule::NoneLive,
-            login_ticket: TicketRule::MustBe(self.login.ticket.hash()),
-            events,
-        };
-        self.app.commit(&caller, change).await?;
-        if let Some(old) = old {
-            self.log_out_material(&old).await;
-        }
-        Ok(())
-    }
-
-    /// The material that the new one takes the place of, if its authorization is this service's to end. One that
-    /// cannot be opened any more cannot be ended either, and does not stand in the way of a new login.
-    async fn own_material(&self, caller: &Caller, session: &Session) -> Result<Option<Material>, Error> {
-        if session.custody == Custody::Legacy || session.material_version == 0 {
-            return Ok(None);
-        }
-        let app = &self.app.0;
-        let Some(sealed) = app.store.material(caller, &session.key).await? else { return Ok(None) };
-        match app.vault.unseal(&session.key, &session.environment, &sealed) {
-            Ok(material) => Ok(Some(material)),
-            Err(error) => {
-                tracing::warn!(session.id = %session.key, error = %error, "The former authorization is left to its owner");
-                Ok(None)
-            }
-        }
-    }
-
     /// Looks for a late acceptance until the last shown token is dead, and logs it out.
     async fn watch_late(&self, telegram: QrLogin) {
         let deadline = Instant::now() + telegram.acceptable_for() + CALL_LIMIT;
@@ -531,12 +342,6 @@ impl Task {
 
     async fn log_out(&self, telegram: QrLogin) {
         if let Err(error) = telegram.log_out(Instant::now() + CALL_LIMIT).await {
-            tracing::warn!(session.id = %self.login.key, error = %error, "Could not log out an unwanted authorization");
-        }
-    }
-
-    async fn log_out_material(&self, material: &Material) {
-        if let Err(error) = self.app.0.telegram.log_out(material, Instant::now() + CALL_LIMIT).await {
             tracing::warn!(session.id = %self.login.key, error = %error, "Could not log out an unwanted authorization");
         }
     }
