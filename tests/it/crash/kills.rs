@@ -8,14 +8,17 @@ use usm_client::v1::{self, LoginState, SessionState};
 use crate::support::{
     poll,
     telegram::soon,
-    world::{ANN, Shape, TENANT, World, import, lease, on_both_shapes, reason, refused, seconds},
+    world::{
+        ANN, Shape, TENANT, World, import, lease, on_both_shapes, on_both_shapes_at_once, reason, refused,
+        seconds,
+    },
 };
 
 on_both_shapes!(
     a_session_that_was_told_to_be_there_survives_the_server,
-    a_lease_survives_the_server_and_keeps_others_out,
     imports_that_were_answered_survive_a_server_killed_among_them,
 );
+on_both_shapes_at_once!(a_lease_survives_the_server_and_keeps_others_out);
 
 #[tokio::test]
 async fn a_login_dies_with_an_embedded_server_and_leaves_the_row_as_it_was() {

@@ -57,6 +57,21 @@ macro_rules! on_both_shapes {
 }
 pub(crate) use on_both_shapes;
 
+/// The same for facts that mostly wait: one test, both shapes side by side.
+macro_rules! on_both_shapes_at_once {
+    ($($fact:ident),+ $(,)?) => { $(
+        mod $fact {
+            use $crate::support::world::Shape;
+
+            #[tokio::test]
+            async fn embedded_and_on_servers() {
+                tokio::join!(super::$fact(Shape::Embedded), super::$fact(Shape::OnServers));
+            }
+        }
+    )+ };
+}
+pub(crate) use on_both_shapes_at_once;
+
 /// What a test may choose of its world.
 pub(crate) struct Plan {
     pub(crate) quiet_gap: Duration,
