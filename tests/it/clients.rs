@@ -9,14 +9,16 @@ use usm_client::{Client, Connections, Credentials, LeaseGuard, Loss, v1};
 use crate::support::{
     server::service_token,
     telegram::soon,
-    world::{ANN, Shape, TENANT, World, lease, on_both_shapes, reason, refused, seconds},
+    world::{
+        ANN, Shape, TENANT, World, lease, on_both_shapes, on_both_shapes_at_once, reason, refused, seconds,
+    },
 };
 
 on_both_shapes!(
     a_guard_lends_a_session_that_works_and_gives_it_back,
-    a_guard_keeps_its_lease_longer_than_it_was_granted_for,
     a_guard_tells_its_worker_that_it_was_evicted,
 );
+on_both_shapes_at_once!(a_guard_keeps_its_lease_longer_than_it_was_granted_for);
 
 async fn client(world: &World) -> Client {
     let credentials = Credentials::bearer(&service_token()).expect("a token");

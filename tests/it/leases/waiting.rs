@@ -6,14 +6,17 @@ use usm_client::v1::{self, LeaseState};
 
 use crate::support::{
     poll,
-    world::{ANN, Plan, Shape, World, lease, on_both_shapes, pause, reason, refused, seconds, within},
+    world::{
+        ANN, Plan, Shape, World, lease, on_both_shapes, on_both_shapes_at_once, pause, reason, refused,
+        seconds, within,
+    },
 };
 
 on_both_shapes!(
     an_unacknowledged_release_rests_as_if_the_lease_had_run_out,
-    a_lease_nobody_renewed_ends_and_rests_before_the_next,
     who_waits_gets_the_session_when_it_is_given_back,
 );
+on_both_shapes_at_once!(a_lease_nobody_renewed_ends_and_rests_before_the_next);
 
 async fn an_unacknowledged_release_rests_as_if_the_lease_had_run_out(shape: Shape) {
     let world = World::planned(shape, Plan { quiet_gap: Duration::from_secs(2), ..Plan::default() }).await;

@@ -5,6 +5,7 @@ pub(crate) mod poll;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod redis;
+pub(crate) mod scanner;
 pub(crate) mod server;
 pub(crate) mod telegram;
 pub(crate) mod world;

@@ -193,14 +193,12 @@ impl Server {
 
     /// A connection without credentials.
     pub(crate) async fn channel(&self) -> Channel {
-        let address = Address::from_shared(self.url("")).unwrap();
-        address.connect_timeout(Duration::from_secs(5)).connect().await.unwrap()
+        channel(self.url("")).await
     }
 
     /// A connection that sends this token, if any.
     pub(crate) async fn client(&self, token: Option<&str>) -> Client {
-        let value = token.map(|token| format!("Bearer {token}").parse().unwrap());
-        InterceptedService::new(self.channel().await, Bearer(value))
+        client(self.url(""), token).await
     }
 
     pub(crate) async fn sessions(&self, token: &str) -> SessionServiceClient<Client> {
@@ -229,6 +227,17 @@ impl Drop for Server {
         }
         let _gone = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+async fn channel(url: String) -> Channel {
+    let address = Address::from_shared(url).unwrap();
+    address.connect_timeout(Duration::from_secs(5)).connect().await.unwrap()
+}
+
+/// A connection to any server, with this token, if any.
+pub(crate) async fn client(url: String, token: Option<&str>) -> Client {
+    let value = token.map(|token| format!("Bearer {token}").parse().unwrap());
+    InterceptedService::new(channel(url).await, Bearer(value))
 }
 
 async fn app(setup: &Setup, folder: &Path) -> App {

@@ -21,7 +21,7 @@ use super::{
     poll,
     postgres::Database,
     redis::Redis,
-    server::{Client, Server, Setup, service_token},
+    server::{Client, MESSAGE_SIZE_MAX, Server, Setup, service_token},
     telegram::{TelegramSandbox, User},
 };
 
@@ -57,6 +57,21 @@ macro_rules! on_both_shapes {
 }
 pub(crate) use on_both_shapes;
 
+/// The same for facts that mostly wait: one test, both shapes side by side.
+macro_rules! on_both_shapes_at_once {
+    ($($fact:ident),+ $(,)?) => { $(
+        mod $fact {
+            use $crate::support::world::Shape;
+
+            #[tokio::test]
+            async fn embedded_and_on_servers() {
+                tokio::join!(super::$fact(Shape::Embedded), super::$fact(Shape::OnServers));
+            }
+        }
+    )+ };
+}
+pub(crate) use on_both_shapes_at_once;
+
 /// What a test may choose of its world.
 pub(crate) struct Plan {
     pub(crate) quiet_gap: Duration,
@@ -71,10 +86,10 @@ impl Default for Plan {
     }
 }
 
-/// Everything a test needs; ends with it.
-pub(crate) struct World {
+/// Everything a test needs, around the service in this process or in one of its own; ends with the test.
+pub(crate) struct World<S = Server> {
     pub(crate) sandbox: TelegramSandbox,
-    pub(crate) server: Server,
+    pub(crate) server: S,
     pub(crate) redis: Option<Redis>,
     pub(crate) sessions: SessionServiceClient<Client>,
     pub(crate) logins: LoginServiceClient<Client>,
@@ -87,10 +102,7 @@ impl World {
     }
 
     pub(crate) async fn planned(shape: Shape, plan: Plan) -> Self {
-        let sandbox = TelegramSandbox::start_with(plan.telegram).await;
-        for (id, username) in [(ANN, "ann"), (BOB, "bob")] {
-            sandbox.add(User { id, username: Some(username), ..User::default() }).await;
-        }
+        let sandbox = people(plan.telegram).await;
         let mut setup = Setup::with(sandbox.endpoint());
         setup.quiet_gap = plan.quiet_gap;
         setup.ticket_ttl = plan.ticket_ttl;
@@ -103,20 +115,28 @@ impl World {
         };
         setup.redis = redis.as_ref().map(|redis| Secret::new(redis.url()));
         let server = Server::start(setup).await;
-        let token = service_token();
-        Self {
-            sessions: server.sessions(&token).await,
-            logins: server.logins(&token).await,
-            leases: server.leases(&token).await,
-            sandbox,
-            server,
-            redis,
-        }
+        let client = server.client(Some(&service_token())).await;
+        Self::around(sandbox, server, redis, client)
     }
 
     /// Lets go of everything in order, and fails if the server cannot.
     pub(crate) async fn stop(self) {
         self.server.stop().await;
+    }
+}
+
+impl<S> World<S> {
+    pub(crate) fn around(sandbox: TelegramSandbox, server: S, redis: Option<Redis>, client: Client) -> Self {
+        Self {
+            sandbox,
+            server,
+            redis,
+            sessions: SessionServiceClient::new(client.clone())
+                .max_decoding_message_size(MESSAGE_SIZE_MAX)
+                .max_encoding_message_size(MESSAGE_SIZE_MAX),
+            logins: LoginServiceClient::new(client.clone()),
+            leases: LeaseServiceClient::new(client).max_decoding_message_size(MESSAGE_SIZE_MAX),
+        }
     }
 
     // Logins.
@@ -289,6 +309,15 @@ impl World {
         };
         Ok(self.leases.clone().release_lease(request).await?.into_inner().lease.expect("a lease"))
     }
+}
+
+/// A sandbox with the people of every test.
+pub(crate) async fn people(settings: Value) -> TelegramSandbox {
+    let sandbox = TelegramSandbox::start_with(settings).await;
+    for (id, username) in [(ANN, "ann"), (BOB, "bob")] {
+        sandbox.add(User { id, username: Some(username), ..User::default() }).await;
+    }
+    sandbox
 }
 
 pub(crate) fn qr(app: &str) -> v1::StartQrLoginRequest {
