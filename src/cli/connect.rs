@@ -194,8 +194,10 @@ pub(super) fn refused(status: &tonic::Status) -> Failure {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Session")]
 pub(super) struct Key {
+    /// Whose session it is.
     #[arg(long, value_name = "T")]
     pub(super) tenant_id: String,
+    /// Which of the tenant's sessions.
     #[arg(long, value_name = "A")]
     pub(super) app_id: String,
 }
