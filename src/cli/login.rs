@@ -176,14 +176,27 @@ async fn follow(api: &Api, ticket: &str, format: Format, answers: Answers) -> Do
     let stream = api.logins().watch_login(ask_within(request, FOLLOW_LIMIT)).await;
     let mut steps = stream.map_err(|status| refused(&status))?.into_inner();
     let mut last = v1::Login::default();
-    let mut answered = false;
+    let (mut answered, mut code_lines) = (false, 0);
     while let Some(answer) = steps.next().await {
         let answer = answer.map_err(|status| refused(&status))?;
         let login = answer.login.unwrap_or_default();
-        match (format, answers) {
-            (Format::Json, _) => output::print_line(&step_line(answer.step.as_ref(), &login)),
-            (Format::Table, Answers::Terminal) => show_step(answer.step.as_ref(), &login)?,
-            (Format::Table, Answers::Nobody) => output::print_text(plain_line(answer.step.as_ref(), &login)),
+        let step = answer.step.as_ref();
+        if step.is_none() && login.state() != v1::LoginState::Starting {
+            // A sign of life.
+            last = login;
+            continue;
+        }
+        match (format, output::is_terminal()) {
+            (Format::Json, _) => output::print_line(&step_line(step, &login)),
+            (Format::Table, false) => output::print_text(plain_line(step, &login)),
+            (Format::Table, true) => {
+                // A phone must not find a code that is over.
+                output::erase(std::mem::take(&mut code_lines));
+                match step {
+                    Some(Step::QrShown(shown)) => code_lines = show_code(&shown.qr_url, &login)?,
+                    step => show_step(step, &login, answers),
+                }
+            }
         }
         // Steps that were under way while somebody typed still tell of the question.
         if answers == Answers::Terminal && login.state() == v1::LoginState::WaitingPassword && !answered {
@@ -251,15 +264,21 @@ fn step_line(step: Option<&Step>, login: &v1::Login) -> serde_json::Value {
     })
 }
 
+/// A code for somebody who looks at a terminal, and how many lines it took there.
+fn show_code(url: &str, login: &v1::Login) -> Result<usize, Failure> {
+    let text = format!(
+        "{}\nScan it with Telegram: Settings > Devices > Link Desktop Device.\n\
+         A new code follows by itself. Ticket:\n{}",
+        output::qr(url)?,
+        login.ticket
+    );
+    output::print_text(&text);
+    Ok(text.lines().count())
+}
+
 /// A step for somebody who looks at a terminal.
-fn show_step(step: Option<&Step>, login: &v1::Login) -> Done {
+fn show_step(step: Option<&Step>, login: &v1::Login, answers: Answers) {
     match step {
-        Some(Step::QrShown(shown)) => {
-            output::print_text(output::qr(&shown.qr_url)?);
-            output::print_text(
-                "Scan it with Telegram: Settings > Devices > Link Desktop Device. A new code follows by itself.",
-            );
-        }
         Some(Step::PasswordNeeded(needed)) => {
             let hint = match needed.hint.as_str() {
                 "" => String::new(),
@@ -269,6 +288,9 @@ fn show_step(step: Option<&Step>, login: &v1::Login) -> Done {
                 "The account has a two-step password{hint}; {} attempts left.",
                 needed.attempts_left
             ));
+            if answers == Answers::Nobody {
+                output::print_text(format!("Answer with: usm login password --ticket {}", login.ticket));
+            }
         }
         Some(Step::Migrated(to)) => {
             output::print_text(format!("The account lives at data centre {}.", to.dc_id));
@@ -276,12 +298,16 @@ fn show_step(step: Option<&Step>, login: &v1::Login) -> Done {
         Some(Step::Authorized(by)) => {
             output::print_text(format!("Signed in as Telegram user {}.", by.telegram_user_id));
         }
-        None => output::print_text(format!("Ticket {}", login.ticket)),
-        Some(
-            Step::CodeSent(_) | Step::Expired(_) | Step::Cancelled(_) | Step::Superseded(_) | Step::Failed(_),
+        None
+        | Some(
+            Step::QrShown(_)
+            | Step::CodeSent(_)
+            | Step::Expired(_)
+            | Step::Cancelled(_)
+            | Step::Superseded(_)
+            | Step::Failed(_),
         ) => {}
     }
-    Ok(())
 }
 
 /// A step on one line, for whoever reads a log or a pipe.

@@ -64,6 +64,15 @@ pub(super) fn print_text(text: impl Display) {
     }
 }
 
+/// Takes back as many lines of a terminal.
+pub(super) fn erase(lines: usize) {
+    if lines > 0 {
+        let mut out = io::stdout().lock();
+        // A terminal that went away is noticed by what is printed next.
+        let _ = write!(out, "\x1b[{lines}A\x1b[J");
+    }
+}
+
 /// Whether everything that was to be printed was. A reader that had enough is no failure.
 ///
 /// # Errors
