@@ -1754,8 +1754,8 @@ pub struct ReleaseLeaseRequest {
     /// Epoch of the lease. Required.
     #[prost(int64, tag = "2")]
     pub epoch: i64,
-    /// The holder's word that all its connections of this session are closed: the session is free at once. Otherwise the
-    /// quiet gap runs first.
+    /// The holder's word that all its connections of this session are closed: the session is free at once. Otherwise it
+    /// rests until the lease would have expired, and for the quiet gap after that.
     #[prost(bool, tag = "3")]
     pub connections_closed: bool,
     /// UUID of the request; recorded in the audit log. Optional.

@@ -275,8 +275,8 @@ class ReleaseLeaseRequest(_message.Message):
     epoch: _builtins.int
     """Epoch of the lease. Required."""
     connections_closed: _builtins.bool
-    """The holder's word that all its connections of this session are closed: the session is free at once. Otherwise the
-    quiet gap runs first.
+    """The holder's word that all its connections of this session are closed: the session is free at once. Otherwise it
+    rests until the lease would have expired, and for the quiet gap after that.
     """
     request_id: _builtins.str
     """UUID of the request; recorded in the audit log. Optional."""
