@@ -1,6 +1,6 @@
 //! Session formats of Telegram libraries, read and written.
 //!
-//! A format is one file here, one variant of [`detect::Shape`] and one arm where a shape is read or a format is
+//! A format is one file here, one variant of `detect::Shape` and one arm where a shape is read or a format is
 //! written. Readers take foreign, possibly hostile bytes: they are bounded in size and time, recognise by content
 //! and never by name, and refuse what is odd by a name of its own ([`Error`]); what is merely worth knowing is a
 //! [`Note`]. This module knows no store, no Telegram connection and no caller.
@@ -110,7 +110,7 @@ fn parse_text(text: &str, addresses: &Addresses) -> Result<Parsed, Error> {
     }
 }
 
-/// Whether [`write`] knows the form.
+/// Whether [`write()`] knows the form.
 ///
 /// # Errors
 /// `Unsupported` for a form that is not written.

@@ -1,7 +1,7 @@
 //! The durable truth: sessions, sealed material, leases and events, in PostgreSQL or SQLite.
 //!
 //! One [`Store`] over SeaORM serves both. Signatures speak domain types only; rows, SQL and roles stay inside.
-//! Every access goes through [`Store::begin`], which on PostgreSQL takes a role and the caller's claims for the
+//! Every access goes through `Store::begin`, which on PostgreSQL takes a role and the caller's claims for the
 //! transaction, so that row-level security decides too; on SQLite, which has none, every query filters by
 //! tenant as well. Leases are measured on the database's clock, inside the statement that decides; nothing here
 //! reads the clock of the process except to keep the caller's deadline.

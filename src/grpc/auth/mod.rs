@@ -1,4 +1,4 @@
-//! Who calls: from the `authorization` header to a credential, and from there to a [`Caller`].
+//! Who calls: from the `authorization` header to a credential, and from there to a [`Caller`](crate::domain::caller::Caller).
 //!
 //! Handlers get an [`Authenticated`], which gives a caller only together with the object it may be about.
 
