@@ -6,6 +6,7 @@
 //! table never lands where Supabase would expose it.
 
 mod m0001_foundation;
+mod m0002_logins;
 mod statements;
 
 pub use sea_orm_migration::{MigrationStatus, MigratorTrait};
@@ -26,7 +27,7 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_foundation::Migration)]
+        vec![Box::new(m0001_foundation::Migration), Box::new(m0002_logins::Migration)]
     }
 }
 
@@ -56,7 +57,8 @@ pub fn postgres_script() -> String {
     script.push_str(
         "create table usm.seaql_migrations (\"version\" varchar not null primary key, \"applied_at\" bigint not null);\n",
     );
-    for sql in m0001_foundation::up(DbBackend::Postgres) {
+    let steps = [m0001_foundation::up, m0002_logins::up];
+    for sql in steps.iter().flat_map(|up| up(DbBackend::Postgres)) {
         script.push_str(sql.trim_end().trim_end_matches(';'));
         script.push_str(";\n");
     }

@@ -9,7 +9,7 @@ use crate::{
         id::SessionKey,
         session::{Custody, Session},
     },
-    store::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
+    store::{Change, LeaseRule},
 };
 
 impl App {
@@ -57,12 +57,9 @@ impl App {
             Custody::Legacy => Kind::CustodyGiven,
         };
         let change = Change {
-            expected: Expected::Revision(session.revision),
-            session,
-            material: MaterialChange::Keep,
             lease: LeaseRule::NoneLive,
-            login_ticket: TicketRule::Any,
             events: vec![NewEvent::of(kind, &caller.subject)],
+            ..Change::of(session)
         };
         Ok(self.commit(caller, change).await?)
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     App,
-    running::Command,
+    running::{Command, NotSent},
     validation::{Borrowed, CALL_LIMIT},
 };
 use crate::{
@@ -13,9 +13,11 @@ use crate::{
         error::{Error, Reason},
         event::{Kind, NewEvent},
         id::SessionKey,
+        login::Ask,
+        material::FutureAuthToken,
         session::{Custody, Event, LogOut, Session, State},
     },
-    store::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
+    store::{Change, LeaseRule, MaterialChange},
 };
 
 impl App {
@@ -54,21 +56,21 @@ impl App {
         }
         let Borrowed { lease, mut session, material } = self.borrow(caller, key).await?;
         let deadline = Instant::now() + CALL_LIMIT;
-        let (log_out, wipe) = match self.0.telegram.log_out(&material, deadline).await {
-            Ok(()) => (LogOut::Done, MaterialChange::Wipe),
+        let (log_out, wipe, token) = match self.0.telegram.log_out(&material, deadline).await {
+            Ok(token) => (LogOut::Done, MaterialChange::Wipe, token),
             Err(error) => {
                 tracing::warn!(session.id = %key, error = %error, "Revoked with the log-out still to come");
-                (LogOut::Pending, MaterialChange::Keep)
+                (LogOut::Pending, MaterialChange::Keep, None)
             }
         };
+        let future_auth_tokens = self.with_token(&session, token).await;
         let moved = session.apply(Event::ManuallyRevoked(log_out), caller.now)?;
         let change = Change {
-            expected: Expected::Revision(session.revision),
-            session,
             material: wipe,
             lease: LeaseRule::EndMine { lease_id: lease.lease_id.clone(), epoch: lease.epoch },
-            login_ticket: TicketRule::Any,
+            future_auth_tokens,
             events: vec![NewEvent::transition(moved, &caller.subject).detail("log_out", log_out.name())],
+            ..Change::of(session)
         };
         Ok(self.commit(caller, change).await?)
     }
@@ -81,21 +83,24 @@ impl App {
             LogOut::Done
         };
         let moved = session.apply(Event::ManuallyRevoked(log_out), caller.now)?;
-        session.login_ticket = None;
+        session.forget_login();
         let key = session.key.clone();
-        let change = Change {
-            expected: Expected::Revision(session.revision),
-            session,
-            material: MaterialChange::Keep,
-            lease: LeaseRule::Ignore,
-            login_ticket: TicketRule::Any,
-            events: vec![NewEvent::transition(moved, &caller.subject)],
-        };
+        let change =
+            Change { events: vec![NewEvent::transition(moved, &caller.subject)], ..Change::of(session) };
         let revoked = self.commit(caller, change).await?;
         if let Ok(Some(login)) = self.0.tickets.active(&key).await {
             let (answer, _unheard) = tokio::sync::oneshot::channel();
-            if self.0.running.send(&login.ticket, Command::Cancel { answer }).is_err() {
-                tracing::debug!(session.id = %key, "The revoked session's login runs elsewhere and ends at its next write");
+            let hash = login.ticket.hash();
+            if let Err(NotSent::Elsewhere(Command::Ask { ask, .. })) =
+                self.0.running.send(&hash, Command::Ask { ask: Ask::Cancel, answer })
+            {
+                let app = self.clone();
+                self.0.tasks.spawn(async move {
+                    let until = Instant::now() + CALL_LIMIT;
+                    if let Err(error) = app.0.tickets.ask(&hash, &ask, until).await {
+                        tracing::debug!(session.id = %key, error = %error, "The revoked session's login ends at its next write");
+                    }
+                });
             }
         }
         Ok(revoked)
@@ -125,19 +130,19 @@ impl App {
     ) -> Result<Session, Error> {
         let session = self.get_at(caller, key, revision).await?;
         session.state.next(Event::Reset)?;
-        let (mut session, lease) = self.log_out_first(caller, session).await?;
+        let (mut session, lease, token) = self.log_out_first(caller, session).await?;
+        let future_auth_tokens = self.with_token(&session, token).await;
         let moved = session.apply(Event::Reset, caller.now)?;
         session.fingerprint = None;
         session.legacy_fingerprint = None;
         session.dc_id = None;
         session.last_validated_time = None;
         let change = Change {
-            expected: Expected::Revision(session.revision),
-            session,
             material: MaterialChange::Wipe,
             lease,
-            login_ticket: TicketRule::Any,
+            future_auth_tokens,
             events: vec![NewEvent::transition(moved, &caller.subject)],
+            ..Change::of(session)
         };
         Ok(self.commit(caller, change).await?)
     }
@@ -157,7 +162,7 @@ impl App {
         let (caller, key) = (caller.clone(), key.clone());
         self.finish(Box::pin(async move {
             let session = app.get_at(&caller, &key, revision).await?;
-            let (session, lease) = app.log_out_first(&caller, session).await?;
+            let (session, lease, _) = app.log_out_first(&caller, session).await?;
             let event = NewEvent::of(Kind::Deleted, &caller.subject).detail("reason", "deleted_by_operator");
             app.0.store.delete(&caller, &key, session.revision, &lease, event).await?;
             Ok(session)
@@ -167,7 +172,11 @@ impl App {
 
     /// Makes sure that no living authorization of this service is left behind, and tells under which lease rule the
     /// session may be written afterwards.
-    async fn log_out_first(&self, caller: &Caller, session: Session) -> Result<(Session, LeaseRule), Error> {
+    async fn log_out_first(
+        &self,
+        caller: &Caller,
+        session: Session,
+    ) -> Result<(Session, LeaseRule, Option<FutureAuthToken>), Error> {
         let none_live = LeaseRule::NoneLive;
         let alive = match &session.state {
             State::Authorized { .. }
@@ -181,13 +190,14 @@ impl App {
         };
         // In legacy custody our copy goes and the legacy system's authorization stays as it is.
         if !alive || session.custody == Custody::Legacy || session.material_version == 0 {
-            return Ok((session, none_live));
+            return Ok((session, none_live, None));
         }
         let borrowed = self.borrow(caller, &session.key).await?;
         match self.0.telegram.log_out(&borrowed.material, Instant::now() + CALL_LIMIT).await {
-            Ok(()) => {
+            Ok(token) => {
                 let Borrowed { lease, session, .. } = borrowed;
-                Ok((session, LeaseRule::EndMine { lease_id: lease.lease_id, epoch: lease.epoch }))
+                let mine = LeaseRule::EndMine { lease_id: lease.lease_id, epoch: lease.epoch };
+                Ok((session, mine, token))
             }
             Err(error) => {
                 self.give_back(caller, &borrowed.lease).await;
@@ -199,18 +209,21 @@ impl App {
     /// Repeats the log-out of a session that was revoked while Telegram was away.
     pub(super) async fn log_out_pending(&self, caller: &Caller, key: &SessionKey) -> Result<(), Error> {
         let Borrowed { lease, mut session, material } = self.borrow(caller, key).await?;
-        if let Err(error) = self.0.telegram.log_out(&material, Instant::now() + CALL_LIMIT).await {
-            self.give_back(caller, &lease).await;
-            return Err(error.into());
-        }
+        let token = match self.0.telegram.log_out(&material, Instant::now() + CALL_LIMIT).await {
+            Ok(token) => token,
+            Err(error) => {
+                self.give_back(caller, &lease).await;
+                return Err(error.into());
+            }
+        };
+        let future_auth_tokens = self.with_token(&session, token).await;
         let moved = session.apply(Event::LoggedOut, caller.now)?;
         let change = Change {
-            expected: Expected::Revision(session.revision),
-            session,
             material: MaterialChange::Wipe,
             lease: LeaseRule::EndMine { lease_id: lease.lease_id.clone(), epoch: lease.epoch },
-            login_ticket: TicketRule::Any,
+            future_auth_tokens,
             events: vec![NewEvent::transition(moved, &caller.subject)],
+            ..Change::of(session)
         };
         self.commit(caller, change).await?;
         Ok(())

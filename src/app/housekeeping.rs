@@ -2,9 +2,9 @@
 //!
 //! Every step is repeatable and conditional on the revision it read, so that replicas may do it side by side.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{App, as_service, now};
+use super::{App, as_service, now, validation::CALL_LIMIT};
 use crate::{
     config::Feature,
     domain::{
@@ -14,7 +14,7 @@ use crate::{
         page::PageRequest,
         session::{Event, LogOut, LoginEnd, Session, StateName},
     },
-    store::{Change, Expected, LeaseRule, MaterialChange, SessionFilter, TicketRule, settings},
+    store::{Change, LogOut as LogOutToCome, SessionFilter, settings},
     telemetry::metrics,
 };
 
@@ -26,6 +26,8 @@ const ROUND_LIMIT: Duration = Duration::from_secs(60);
 const SETTLING: Duration = Duration::from_secs(15);
 /// Rows looked at in one round; the rest wait for the next.
 const ROWS_MAX: u32 = 200;
+/// Log-outs repeated in one round, oldest first.
+const UNWANTED_MAX: u64 = 8;
 /// Who the audit log names.
 const ACTOR: &str = "usm:housekeeping";
 
@@ -89,6 +91,7 @@ impl App {
         self.refresh_feature(&caller).await?;
         self.end_orphaned_logins(&caller, SETTLING).await?;
         self.repeat_log_outs(&caller).await?;
+        self.end_unwanted(&caller).await?;
         self.count(&caller).await
     }
 
@@ -113,10 +116,8 @@ impl App {
 
     async fn end_orphaned_logins(&self, caller: &Caller, settled: Duration) -> Result<(), Error> {
         let states = vec![StateName::PendingQr, StateName::PendingCode, StateName::PendingPassword];
+        let mut orphans = Vec::new();
         for session in self.rows(caller, SessionFilter { states, ..SessionFilter::default() }).await? {
-            if now().since(session.update_time) < settled {
-                continue;
-            }
             let active = self.0.tickets.active(&session.key).await?;
             let alive = active.is_some_and(|login| {
                 !login.state.is_final()
@@ -124,24 +125,33 @@ impl App {
                     && session.login_ticket.as_ref() == Some(&login.ticket.hash())
             });
             if !alive {
-                self.end_orphan(caller, session).await?;
+                orphans.push(session);
             }
+        }
+        for session in self.confirmed_orphans(orphans, settled) {
+            self.end_orphan(caller, session).await?;
         }
         Ok(())
     }
 
+    /// Those that were seen without a login for long enough. A ticket may just be on its way: a new one, or one that
+    /// its replica puts back after the tickets lost it.
+    fn confirmed_orphans(&self, orphans: Vec<Session>, settled: Duration) -> Vec<Session> {
+        let mut suspects = self.0.suspects.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        suspects.retain(|key, _| orphans.iter().any(|session| session.key == *key));
+        orphans
+            .into_iter()
+            .filter(|session| {
+                suspects.entry(session.key.clone()).or_insert_with(Instant::now).elapsed() >= settled
+            })
+            .collect()
+    }
+
     async fn end_orphan(&self, caller: &Caller, mut session: Session) -> Result<(), Error> {
         let moved = session.apply(Event::LoginEnded(LoginEnd::Expired), caller.now)?;
-        session.login_ticket = None;
+        session.forget_login();
         let key = session.key.clone();
-        let change = Change {
-            expected: Expected::Revision(session.revision),
-            session,
-            material: MaterialChange::Keep,
-            lease: LeaseRule::Ignore,
-            login_ticket: TicketRule::Any,
-            events: vec![NewEvent::transition(moved, ACTOR)],
-        };
+        let change = Change { events: vec![NewEvent::transition(moved, ACTOR)], ..Change::of(session) };
         match self.commit(caller, change).await {
             Ok(_) => tracing::info!(session.id = %key, "Returned a session whose login died to where it was"),
             Err(error) => {
@@ -156,6 +166,27 @@ impl App {
         for session in self.rows(caller, filter).await? {
             if let Err(error) = self.log_out_pending(caller, &session.key).await {
                 tracing::debug!(session.id = %session.key, error = %error, "The log-out is still to come");
+            }
+        }
+        Ok(())
+    }
+
+    /// Repeats what Telegram did not hear about authorizations that no session holds any more.
+    async fn end_unwanted(&self, caller: &Caller) -> Result<(), Error> {
+        for unwanted in self.0.store.log_outs(caller, UNWANTED_MAX).await? {
+            let LogOutToCome { id, key, environment, sealed } = unwanted;
+            let material = match self.0.vault.unseal(&key, &environment, &sealed) {
+                Ok(material) => material,
+                Err(error) => {
+                    tracing::error!(session.id = %key, error = %error, "An authorization cannot be ended: its key does not open");
+                    continue;
+                }
+            };
+            match self.0.telegram.log_out(&material, Instant::now() + CALL_LIMIT).await {
+                Ok(token) => self.ended(&key, id, token).await,
+                Err(error) => {
+                    tracing::debug!(session.id = %key, error = %error, "An unwanted authorization is still to be ended");
+                }
             }
         }
         Ok(())

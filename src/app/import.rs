@@ -17,7 +17,7 @@ use crate::{
         session::{Account, Custody, Event, LogOut, Session, State},
     },
     formats,
-    store::{Change, Expected, LeaseRule, SessionFilter, TicketRule},
+    store::{Change, Expected, LeaseRule, SessionFilter},
     telemetry::metrics::{self, Outcome},
 };
 
@@ -125,12 +125,11 @@ impl App {
         }
         let sealed = self.seal(&mut session, &material)?;
         let change = Change {
-            session,
             expected,
             material: sealed,
             lease: LeaseRule::NoneLive,
-            login_ticket: TicketRule::Any,
             events: vec![event.detail("format", parsed.format.name())],
+            ..Change::of(session)
         };
         let session = self.commit(caller, change).await?;
         Ok(Imported { session, outcome: ImportOutcome::Imported, format: parsed.format, warnings })
@@ -201,7 +200,7 @@ impl App {
         session.api_key_alias.clone_from(&import.api_key_alias);
         session.legacy_fingerprint.clone_from(&import.legacy_fingerprint);
         session.last_validated_time = None;
-        session.login_ticket = None;
+        session.forget_login();
         session.labels.extend(import.labels.clone());
         if let Some(telegram_user_id) = material.telegram_user_id {
             let username = session.account.take().and_then(|account| account.username);

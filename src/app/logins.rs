@@ -12,35 +12,42 @@ use futures::stream::BoxStream;
 use tokio::sync::oneshot;
 
 use super::{
-    App, login_task, new_ticket,
-    running::{Command, Seat},
+    App, login_task, new_ticket, ownership,
+    running::{Command, NotSent, Seat, Tenure},
 };
 use crate::{
     domain::{
+        budget::{Budget, Paused, Scope},
         caller::Caller,
         error::{Error, Reason},
         event::NewEvent,
         id::{RequestId, SessionKey, Ticket},
-        login::{Login, Method, State},
+        login::{Ask, Login, Method, Proof, State},
         material::{Device, Proxy},
         secret::Secret,
         session::{Custody, Event, LoginEnd, Session},
     },
-    store::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
+    store::{Change, Expected},
+    telegram::{
+        self,
+        sign_in::{Way, checkpoint::Checkpoint},
+    },
     telemetry::metrics,
-    tickets::{Created, Watch},
+    tickets::{Answer, Created, Watch},
 };
 
 /// How long before its caller's deadline a start answers with whatever state there is.
 const ANSWER_MARGIN: Duration = Duration::from_millis(300);
 
-/// How long a login that ended by its time can still be asked how it ended.
-const READABLE_AFTER: Duration = Duration::from_secs(60);
+/// How long a login that ended by its time can still be asked how it ended, and looked after should its replica die.
+pub(super) const READABLE_AFTER: Duration = Duration::from_secs(120);
 
-/// A QR login that was asked for.
+/// A login that was asked for.
 #[derive(Debug)]
-pub struct StartQr {
+pub struct Start {
     pub key: SessionKey,
+    /// What the account proves itself with.
+    pub proof: Proof,
     /// Only this account may sign in; without it, the account of the session's first login.
     pub expected_user: Option<i64>,
     pub api_key_alias: Option<String>,
@@ -51,87 +58,151 @@ pub struct StartQr {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What Telegram may ask to leave alone when a login of this kind is refused.
+pub(super) fn what_to_pause(app: &App, login: &Login, proof: Option<&Proof>) -> Paused {
+    match proof {
+        Some(Proof::Phone(number)) => Paused::Phone(app.0.vault.phone_hash(number)),
+        Some(Proof::Qr | Proof::Bot(_)) | None => {
+            let api_id = app.api_key(Some(&login.api_key_alias)).map_or(0, |(_, key)| key.api_id);
+            Paused::Api(api_id, login.method)
+        }
+    }
+}
+
 impl App {
-    /// Starts a QR login, which supersedes an earlier one of the session, and answers once a code can be shown.
+    /// Starts a login, which supersedes an earlier one of the session, and answers once a code can be shown or given;
+    /// for a bot, once it is over.
     ///
     /// # Errors
-    /// `API_KEY_UNKNOWN`, `CUSTODY_LEGACY`, `RATE_LIMITED`, and what Telegram, the store or the tickets refuse.
+    /// `API_KEY_UNKNOWN`, `CUSTODY_LEGACY`, `RATE_LIMITED`, `LOGIN_BUDGET_EXHAUSTED`, and what Telegram, the store or
+    /// the tickets refuse.
     ///
     /// # Cancel safety
     /// Dropped midway, the login goes on in its task, or housekeeping returns the row to its former state.
-    pub async fn start_qr_login(&self, caller: &Caller, request: StartQr) -> Result<Login, Error> {
+    pub async fn start_login(&self, caller: &Caller, request: Start) -> Result<Login, Error> {
         let app = self.clone();
         let begun = caller.clone();
+        let method = request.proof.method();
         // Tracked, because a caller who hangs up between row and task would leave a login that nobody runs.
-        let task = self.0.tasks.spawn(async move { app.begin_qr(&begun, request).await });
+        let task = self.0.tasks.spawn(Box::pin(async move { app.begin(&begun, request).await }));
         let login = match task.await {
             Ok(login) => login?,
             Err(died) => {
                 return Err(Error::new(Reason::Internal, "the login could not be started").caused_by(died));
             }
         };
-        let shown = self.settled(caller, login, |state| !matches!(state, State::Starting)).await?;
+        let wanted = |state: &State| match method {
+            Method::Qr | Method::Phone => !matches!(state, State::Starting),
+            Method::Bot => state.is_final(),
+        };
+        let shown = self.settled(caller, login, wanted).await?;
         match (&shown.state, shown.state.end()) {
             (State::Failed(_), Some(error)) => Err(error),
             _ => Ok(shown),
         }
     }
 
-    async fn begin_qr(&self, caller: &Caller, request: StartQr) -> Result<Login, Error> {
-        let (alias, _) = self.api_key(request.api_key_alias.as_deref())?;
-        let alias = alias.to_owned();
+    async fn begin(&self, caller: &Caller, request: Start) -> Result<Login, Error> {
+        if request.proxy.is_some() {
+            return Err(telegram::Error::ProxyUnsupported.into());
+        }
+        let (alias, api_key) = self.api_key(request.api_key_alias.as_deref())?;
+        let (alias, api_id) = (alias.to_owned(), api_key.api_id);
         if let Some(login) = self.repeated(caller, &request).await? {
             return Ok(login);
         }
+        self.spend(&request, api_id).await?;
         let ticket = new_ticket();
-        let seat = Seat::take(self, &ticket)?;
-        let login = self.register(caller, &request, &ticket, alias).await?;
+        let tenure = if self.0.tickets.are_shared() { Tenure::Until(Instant::now()) } else { Tenure::Ever };
+        let seat = Seat::take(self, &ticket, tenure)?;
+        let way = self.way(&request).await?;
+        let login = self.register(caller, &request, &ticket, alias, &way).await?;
         if login.ticket == ticket {
-            let (device, proxy) = (request.device.unwrap_or_default(), request.proxy);
-            self.0.tasks.spawn(login_task::run_qr(self.clone(), login.clone(), device, proxy, seat));
+            seat.announce(Instant::now() + ownership::FIRST_TENURE);
+            let paused = what_to_pause(self, &login, Some(&request.proof));
+            self.0.tasks.spawn(login_task::run(self.clone(), login.clone(), way, paused, seat));
         }
         Ok(login)
     }
 
+    /// How the attempt proves itself at Telegram. A session that was logged out before may sign in without a code.
+    async fn way(&self, request: &Start) -> Result<Way, Error> {
+        Ok(match &request.proof {
+            Proof::Qr => Way::Qr,
+            Proof::Bot(token) => Way::Bot { token: token.text().clone() },
+            Proof::Phone(number) => Way::Phone {
+                number: number.digits().clone(),
+                future_auth_tokens: self.future_auth_tokens(&request.key).await,
+            },
+        })
+    }
+
+    /// Takes the login from the budgets it belongs to.
+    async fn spend(&self, request: &Start, api_id: i32) -> Result<(), Error> {
+        let limits = &self.0.settings.login_limits;
+        let mut pauses = vec![Paused::Api(api_id, request.proof.method())];
+        let mut budgets = vec![
+            Budget { scope: Scope::Tenant(request.key.tenant.clone()), limit: limits.tenant },
+            Budget { scope: Scope::Api(api_id), limit: limits.api_id },
+        ];
+        if let Proof::Phone(number) = &request.proof {
+            let hash = self.0.vault.phone_hash(number);
+            pauses.push(Paused::Phone(hash.clone()));
+            budgets.push(Budget { scope: Scope::Phone(hash), limit: limits.phone });
+        }
+        self.0.tickets.spend(&pauses, &budgets).await?.require()
+    }
+
     /// The login that the same caller started by the same request before, if it is still there.
-    async fn repeated(&self, caller: &Caller, request: &StartQr) -> Result<Option<Login>, Error> {
+    async fn repeated(&self, caller: &Caller, request: &Start) -> Result<Option<Login>, Error> {
         let Some(id) = &request.request_id else { return Ok(None) };
         let active = self.0.tickets.active(&request.key).await?;
-        Ok(active.filter(|login| login.request_id.as_ref() == Some(id) && login.subject == caller.subject))
+        Ok(active.filter(|login| {
+            login.request_id.as_ref() == Some(id)
+                && login.subject == caller.subject
+                && login.method == request.proof.method()
+        }))
     }
 
     /// Writes the row, then the ticket.
     async fn register(
         &self,
         caller: &Caller,
-        request: &StartQr,
+        request: &Start,
         ticket: &Ticket,
         api_key_alias: String,
+        way: &Way,
     ) -> Result<Login, Error> {
-        let session = self.pend(caller, &request.key, ticket).await?;
+        let checkpoint = Checkpoint::before(way).to_bytes()?;
+        let session = self.pend(caller, request, ticket).await?;
         let expected_user =
             request.expected_user.or(session.account.as_ref().map(|account| account.telegram_user_id));
         let login = Login {
             ticket: ticket.clone(),
             key: request.key.clone(),
-            method: Method::Qr,
+            method: request.proof.method(),
             state: State::Starting,
             create_time: caller.now,
             expire_time: caller.now + self.0.settings.ticket_ttl,
             expected_user,
             api_key_alias,
+            device: request.device.clone().unwrap_or_default(),
             subject: caller.subject.clone(),
             request_id: request.request_id.clone(),
             labels: request.labels.clone(),
             migrated_to: None,
+            code_delivery: None,
             version: 0,
         };
-        match self.0.tickets.create(&login, None, self.0.settings.ticket_ttl + READABLE_AFTER).await {
+        let ttl = self.0.settings.ticket_ttl + READABLE_AFTER;
+        match self.0.tickets.create(&login, Some(&checkpoint), ttl).await {
             Ok(Created::New { login, superseded }) => {
-                metrics::qr_login_started();
+                if login.method == Method::Qr {
+                    metrics::qr_login_started();
+                }
                 if let Some(old) = superseded {
-                    // Not here: its owner notices when it next writes.
-                    let _ = self.0.running.send(&old, Command::Supersede);
+                    // Not here: its owner notices within a second.
+                    let _ = self.0.running.send(&old.hash(), Command::Supersede);
                 }
                 Ok(login)
             }
@@ -148,7 +219,8 @@ impl App {
     }
 
     /// Records in the session's row which login may write its outcome there.
-    async fn pend(&self, caller: &Caller, key: &SessionKey, ticket: &Ticket) -> Result<Session, Error> {
+    async fn pend(&self, caller: &Caller, request: &Start, ticket: &Ticket) -> Result<Session, Error> {
+        let key = &request.key;
         let stored = self.0.store.get(caller, key).await?;
         let (mut session, expected) = match stored {
             None => (
@@ -171,18 +243,16 @@ impl App {
             }
             session.update_time = caller.now;
         } else {
-            let started = session.apply(Event::QrStarted, caller.now)?;
+            let event = match request.proof.method() {
+                Method::Qr => Event::QrStarted,
+                Method::Phone | Method::Bot => Event::CodeStarted,
+            };
+            let started = session.apply(event, caller.now)?;
             events.push(NewEvent::transition(started, &caller.subject));
         }
         session.login_ticket = Some(ticket.hash());
-        let change = Change {
-            session,
-            expected,
-            material: MaterialChange::Keep,
-            lease: LeaseRule::Ignore,
-            login_ticket: TicketRule::Any,
-            events,
-        };
+        session.login_owner = Some(self.0.tickets.replica().clone());
+        let change = Change { expected, events, ..Change::of(session) };
         Ok(self.commit(caller, change).await?)
     }
 
@@ -230,9 +300,32 @@ impl App {
             return Err(Error::invalid("password", "must not be empty"));
         }
         self.get_login(caller, ticket).await?.require_password_step()?;
-        let (answer, answered) = oneshot::channel();
-        self.0.running.send(ticket, Command::Password { password, answer })?;
-        reply(caller, answered).await
+        self.ask(caller, ticket, Ask::Password(password)).await
+    }
+
+    /// Hands the code that the account's owner got to the login and answers what Telegram said.
+    ///
+    /// # Errors
+    /// `CODE_INVALID` with the attempts left, `CODE_EXPIRED`, `LOGIN_WRONG_STATE`, or how the login ended.
+    pub async fn submit_code(&self, caller: &Caller, ticket: &Ticket, code: Secret) -> Result<Login, Error> {
+        if code.is_empty() {
+            return Err(Error::invalid("code", "must not be empty"));
+        }
+        self.get_login(caller, ticket).await?.require_code_step()?;
+        self.ask(caller, ticket, Ask::Code(code)).await
+    }
+
+    /// Has the code sent again, by the next way.
+    ///
+    /// # Errors
+    /// `RESEND_UNAVAILABLE`, with the time to wait if there is another way; `LOGIN_WRONG_STATE`, or how the login ended.
+    pub async fn resend_code(&self, caller: &Caller, ticket: &Ticket) -> Result<Login, Error> {
+        let login = self.get_login(caller, ticket).await?;
+        login.require_code_step()?;
+        if let Some(delivery) = &login.code_delivery {
+            delivery.require_resend(caller.now)?;
+        }
+        self.ask(caller, ticket, Ask::Resend).await
     }
 
     /// Ends the login. One that already ended stays as it is.
@@ -244,10 +337,31 @@ impl App {
         if login.state.is_final() {
             return Ok(login);
         }
+        match self.ask(caller, ticket, Ask::Cancel).await {
+            // It ended by itself meanwhile.
+            Err(error) if error.reason == Reason::LoginWrongState => self.get_login(caller, ticket).await,
+            answer => answer,
+        }
+    }
+
+    /// Tells the login's task, wherever it runs, and answers the login as it stands then.
+    async fn ask(&self, caller: &Caller, ticket: &Ticket, ask: Ask) -> Result<Login, Error> {
         let (answer, answered) = oneshot::channel();
-        match self.0.running.send(ticket, Command::Cancel { answer }) {
-            Ok(()) => reply(caller, answered).await,
-            Err(_) => login_task::end_without_owner(self, login).await,
+        let command = Command::Ask { ask, answer };
+        let ask = match self.0.running.send(&ticket.hash(), command) {
+            Ok(()) => return reply(caller, answered).await,
+            Err(NotSent::Elsewhere(Command::Ask { ask, .. })) => ask,
+            Err(NotSent::Elsewhere(_) | NotSent::Busy) => return Err(busy()),
+        };
+        let until = caller.deadline.checked_sub(ANSWER_MARGIN).unwrap_or_else(Instant::now);
+        let answer = self.0.tickets.ask(&ticket.hash(), &ask, until).await;
+        match answer.map_err(Error::from).and_then(Answer::require) {
+            Ok(()) => self.get_login(caller, ticket).await,
+            // It may have ended while nobody took the request up.
+            Err(error) => match self.get_login(caller, ticket).await?.state.end() {
+                Some(end) if error.reason == Reason::TicketsUnavailable => Err(end),
+                Some(_) | None => Err(error),
+            },
         }
     }
 
@@ -352,6 +466,11 @@ async fn reply(caller: &Caller, answered: oneshot::Receiver<Result<Login, Error>
         }
         Err(_) => Err(too_late()),
     }
+}
+
+fn busy() -> Error {
+    Error::new(Reason::RateLimited, "the login is busy with earlier requests; try again")
+        .retry_after(Duration::from_secs(1))
 }
 
 fn too_late() -> Error {

@@ -11,14 +11,16 @@ pub mod import;
 pub mod leases;
 pub mod login_task;
 pub mod logins;
+pub mod ownership;
 mod running;
 pub mod sessions;
+mod tokens;
 pub mod validation;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -30,9 +32,10 @@ pub use clock::now;
 
 use crate::{
     domain::{
+        budget::Limit,
         caller::Caller,
         error::{Error, Reason},
-        id::{LeaseId, Ticket},
+        id::{LeaseId, SessionKey, Ticket},
         material::Material,
         session::{Environment, Session},
         time::Timestamp,
@@ -58,6 +61,16 @@ pub struct Settings {
     pub api_key_default: String,
     /// Logins that may run in this process at once.
     pub logins_max: usize,
+    /// How many logins may be started, across replicas.
+    pub login_limits: LoginLimits,
+}
+
+/// The budgets of logins.
+#[derive(Clone, Copy, Debug)]
+pub struct LoginLimits {
+    pub phone: Limit,
+    pub api_id: Limit,
+    pub tenant: Limit,
 }
 
 /// The service itself, without its edges. Clones share one service.
@@ -75,6 +88,8 @@ struct Inner {
     /// Owns every task a use case leaves behind.
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Pending rows without a living login, and since when.
+    suspects: Mutex<HashMap<SessionKey, Instant>>,
     /// Off: legacy owns the sessions and nothing is lent. What housekeeping last read; a grant asks the database.
     enabled: AtomicBool,
     started: Timestamp,
@@ -102,6 +117,7 @@ impl App {
             running,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            suspects: Mutex::default(),
             enabled: AtomicBool::new(true),
             started: now(),
         }))

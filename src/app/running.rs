@@ -1,39 +1,69 @@
-//! The logins whose tasks live in this process, and the way to speak to them.
+//! The logins whose tasks live in this process, the way to speak to them, and for how long each may be sure to be
+//! the only one that runs its login.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::App;
 use crate::domain::{
     error::{Error, Reason},
     id::{Ticket, TicketHash},
-    login::Login,
-    secret::Secret,
+    login::{Ask, Login},
 };
 
 /// Commands that wait for one login's task; more are refused.
 const COMMANDS_MAX: usize = 4;
 
-/// What somebody wants of a running login.
+/// What a running login is told.
 #[derive(Debug)]
 pub(super) enum Command {
-    Password {
-        password: Secret,
-        answer: oneshot::Sender<Result<Login, Error>>,
-    },
-    Cancel {
-        answer: oneshot::Sender<Result<Login, Error>>,
-    },
+    /// Somebody wants something of it.
+    Ask { ask: Ask, answer: oneshot::Sender<Result<Login, Error>> },
     /// A newer login of the same session took over.
     Supersede,
+    /// The tickets have lost it.
+    Forgotten,
+}
+
+/// Whether a task may act for its login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tenure {
+    /// Nobody else can run it.
+    Ever,
+    /// Nobody else runs it before then.
+    Until(Instant),
+    /// Somebody else runs it now, or may.
+    Over,
+}
+
+/// Why a tenure is not valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lapse {
+    /// Neither tickets nor store could confirm it in time.
+    Unsure,
+    /// Another replica has the login.
+    Over,
 }
 
 /// Std mutex: held for single map operations only.
 #[derive(Debug)]
 pub(super) struct Running {
-    logins: Mutex<HashMap<TicketHash, mpsc::Sender<Command>>>,
+    logins: Mutex<HashMap<TicketHash, Entry>>,
     max: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    ticket: Ticket,
+    commands: mpsc::Sender<Command>,
+    tenure: watch::Sender<Tenure>,
+    /// Whether the tickets know it already.
+    announced: bool,
 }
 
 impl Running {
@@ -43,38 +73,86 @@ impl Running {
 
     /// # Errors
     /// `RATE_LIMITED` when as many logins run here as may.
-    fn admit(&self, ticket: &Ticket) -> Result<mpsc::Receiver<Command>, Error> {
+    fn admit(&self, ticket: &Ticket, tenure: Tenure) -> Result<Places, Error> {
         let mut logins = self.lock();
         if logins.len() >= self.max {
             return Err(Error::new(Reason::RateLimited, "too many logins run at once; try again later")
-                .retry_after(std::time::Duration::from_secs(10)));
+                .retry_after(Duration::from_secs(10)));
         }
-        let (sender, receiver) = mpsc::channel(COMMANDS_MAX);
-        logins.insert(ticket.hash(), sender);
-        Ok(receiver)
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let (sender, tenure) = watch::channel(tenure);
+        logins.insert(
+            ticket.hash(),
+            Entry { ticket: ticket.clone(), commands, tenure: sender, announced: false },
+        );
+        Ok((receiver, tenure))
     }
 
     fn dismiss(&self, ticket: &Ticket) {
         self.lock().remove(&ticket.hash());
     }
 
+    /// Whether there is room for one more.
+    pub(super) fn has_room(&self) -> bool {
+        self.lock().len() < self.max
+    }
+
     /// # Errors
-    /// `TICKETS_UNAVAILABLE` when the login does not run here, `RATE_LIMITED` when too much waits for it.
-    pub(super) fn send(&self, ticket: &Ticket, command: Command) -> Result<(), Error> {
-        let sender = self.lock().get(&ticket.hash()).cloned();
-        let Some(sender) = sender else { return Err(elsewhere()) };
+    /// [`NotSent`]: it runs elsewhere, or too much waits for it.
+    pub(super) fn send(&self, ticket: &TicketHash, command: Command) -> Result<(), NotSent> {
+        let sender = self.lock().get(ticket).map(|entry| entry.commands.clone());
+        let Some(sender) = sender else { return Err(NotSent::Elsewhere(command)) };
         sender.try_send(command).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => {
-                Error::new(Reason::RateLimited, "the login is busy with earlier requests; try again")
-                    .retry_after(std::time::Duration::from_secs(1))
-            }
-            mpsc::error::TrySendError::Closed(_) => elsewhere(),
+            mpsc::error::TrySendError::Full(_) => NotSent::Busy,
+            mpsc::error::TrySendError::Closed(command) => NotSent::Elsewhere(command),
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TicketHash, mpsc::Sender<Command>>> {
+    /// Those whose tenure somebody has to confirm.
+    pub(super) fn tickets(&self) -> Vec<Ticket> {
+        self.lock().values().filter(|entry| entry.announced).map(|entry| entry.ticket.clone()).collect()
+    }
+
+    /// Nobody else runs the login before `until`.
+    pub(super) fn confirm(&self, ticket: &TicketHash, until: Instant) {
+        self.tell(ticket, |tenure| match tenure {
+            Tenure::Ever | Tenure::Over => false,
+            Tenure::Until(known) if *known >= until => false,
+            Tenure::Until(known) => {
+                *known = until;
+                true
+            }
+        });
+    }
+
+    /// Another replica has the login.
+    pub(super) fn end_tenure(&self, ticket: &TicketHash) {
+        self.tell(ticket, |tenure| {
+            *tenure = Tenure::Over;
+            true
+        });
+    }
+
+    fn tell(&self, ticket: &TicketHash, change: impl FnOnce(&mut Tenure) -> bool) {
+        if let Some(entry) = self.lock().get(ticket) {
+            entry.tenure.send_if_modified(change);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TicketHash, Entry>> {
         self.logins.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+type Places = (mpsc::Receiver<Command>, watch::Receiver<Tenure>);
+
+/// Why a login's task was not told.
+#[derive(Debug)]
+pub(super) enum NotSent {
+    /// It does not run here; the command comes back.
+    Elsewhere(Command),
+    /// Too much waits for it.
+    Busy,
 }
 
 /// A login's place among the running ones, given up when dropped, also by a task that dies.
@@ -82,14 +160,30 @@ pub(super) struct Seat {
     app: App,
     ticket: Ticket,
     pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) tenure: Watched,
 }
 
 impl Seat {
     /// # Errors
     /// `RATE_LIMITED` when as many logins run here as may.
-    pub(super) fn take(app: &App, ticket: &Ticket) -> Result<Self, Error> {
-        let commands = app.0.running.admit(ticket)?;
-        Ok(Self { app: app.clone(), ticket: ticket.clone(), commands })
+    pub(super) fn take(app: &App, ticket: &Ticket, tenure: Tenure) -> Result<Self, Error> {
+        let (commands, tenure) = app.0.running.admit(ticket, tenure)?;
+        Ok(Self { app: app.clone(), ticket: ticket.clone(), commands, tenure: Watched(tenure) })
+    }
+
+    /// The tickets know the login, which nobody else runs before `until`.
+    pub(super) fn announce(&self, until: Instant) {
+        let running = &self.app.0.running;
+        if let Some(entry) = running.lock().get_mut(&self.ticket.hash()) {
+            entry.announced = true;
+        }
+        running.confirm(&self.ticket.hash(), until);
+    }
+
+    /// Nobody listens any more: whoever asks learns it now and not at their deadline.
+    pub(super) fn close(&mut self) {
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
     }
 }
 
@@ -99,6 +193,85 @@ impl Drop for Seat {
     }
 }
 
-fn elsewhere() -> Error {
-    Error::new(Reason::TicketsUnavailable, "no running process owns this login; start a new one")
+/// A tenure as its task sees it.
+pub(super) struct Watched(watch::Receiver<Tenure>);
+
+impl Watched {
+    /// Returns when the task may not act any more.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost: the next call looks again.
+    pub(super) async fn lapse(&mut self) -> Lapse {
+        loop {
+            let tenure = *self.0.borrow_and_update();
+            let changed = match tenure {
+                Tenure::Over => return Lapse::Over,
+                Tenure::Ever => self.0.changed().await,
+                Tenure::Until(until) => match tokio::time::timeout_at(until.into(), self.0.changed()).await {
+                    Err(_elapsed) => return Lapse::Unsure,
+                    Ok(changed) => changed,
+                },
+            };
+            if changed.is_err() {
+                return Lapse::Over;
+            }
+        }
+    }
+
+    /// Returns when the task may act, or never will.
+    pub(super) async fn settled(&mut self) -> Result<(), Lapse> {
+        loop {
+            match *self.0.borrow_and_update() {
+                Tenure::Over => return Err(Lapse::Over),
+                Tenure::Ever => return Ok(()),
+                Tenure::Until(until) if Instant::now() < until => return Ok(()),
+                Tenure::Until(_) => {}
+            }
+            if self.0.changed().await.is_err() {
+                return Err(Lapse::Over);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket(byte: u8) -> Ticket {
+        Ticket::from_random([byte; 32])
+    }
+
+    #[tokio::test]
+    async fn a_tenure_lapses_by_time_and_comes_back_by_confirmation() {
+        let running = Running::new(1);
+        let soon = Instant::now() + Duration::from_millis(20);
+        let (_commands, tenure) = running.admit(&ticket(1), Tenure::Until(soon)).unwrap();
+        let mut tenure = Watched(tenure);
+        assert_eq!(tenure.lapse().await, Lapse::Unsure);
+        running.confirm(&ticket(1).hash(), Instant::now() + Duration::from_secs(60));
+        assert_eq!(tenure.settled().await, Ok(()));
+        running.confirm(&ticket(1).hash(), soon);
+        assert_eq!(tenure.settled().await, Ok(()), "an older confirmation takes nothing back");
+        running.end_tenure(&ticket(1).hash());
+        assert_eq!(tenure.lapse().await, Lapse::Over);
+        running.confirm(&ticket(1).hash(), Instant::now() + Duration::from_secs(60));
+        assert_eq!(tenure.settled().await, Err(Lapse::Over), "what is over stays over");
+    }
+
+    #[tokio::test]
+    async fn there_is_room_for_so_many_and_the_rest_is_elsewhere() {
+        let running = Running::new(1);
+        let _held = running.admit(&ticket(1), Tenure::Ever).unwrap();
+        assert!(!running.has_room());
+        assert_eq!(running.admit(&ticket(2), Tenure::Ever).unwrap_err().reason, Reason::RateLimited);
+        let elsewhere = running.send(&ticket(2).hash(), Command::Supersede);
+        assert!(matches!(elsewhere, Err(NotSent::Elsewhere(Command::Supersede))));
+        for _ in 0..COMMANDS_MAX {
+            running.send(&ticket(1).hash(), Command::Supersede).unwrap();
+        }
+        assert!(matches!(running.send(&ticket(1).hash(), Command::Supersede), Err(NotSent::Busy)));
+        running.dismiss(&ticket(1));
+        assert!(running.has_room());
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
         page::{Page, PageRequest},
         session::Session,
     },
-    store::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
+    store::{Change, Expected},
 };
 // What callers ask by; the edge names no store.
 pub use crate::store::{EventFilter, SessionFilter};
@@ -91,12 +91,9 @@ impl App {
         }
         session.update_time = caller.now;
         let change = Change {
-            session,
             expected: Expected::Revision(revision),
-            material: MaterialChange::Keep,
-            lease: LeaseRule::Ignore,
-            login_ticket: TicketRule::Any,
             events: vec![NewEvent::of(Kind::Updated, &caller.subject)],
+            ..Change::of(session)
         };
         Ok(self.commit(caller, change).await?)
     }

@@ -13,7 +13,7 @@ use crate::{
         material::Material,
         session::{Account, Event, Session, State},
     },
-    store::{self, Change, Expected, LeaseRule, MaterialChange, TicketRule},
+    store::{self, Change, LeaseRule, MaterialChange},
     telegram::{self, probe::Proof},
 };
 
@@ -133,12 +133,10 @@ impl App {
             }
         }
         let change = Change {
-            expected: Expected::Revision(session.revision),
-            session,
             material,
             lease: LeaseRule::EndMine { lease_id: lease.lease_id.clone(), epoch: lease.epoch },
-            login_ticket: TicketRule::Any,
             events,
+            ..Change::of(session)
         };
         Ok(self.commit(caller, change).await?)
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, os::unix::fs::OpenOptionsExt a
 
 use super::{Error, secrets};
 use crate::{
-    app::{Adapters, App, Settings},
+    app::{Adapters, App, LoginLimits, Settings},
     config::{self, Config, DatabaseUrl},
     store::{self, Store},
     telegram::{ApiKey, Telegram, endpoint::Endpoint},
@@ -59,6 +59,11 @@ pub(super) async fn open(config: &Config, endpoint: Endpoint, company: Company) 
         api_keys: api_keys(config),
         api_key_default: config::API_KEY_DEFAULT.to_owned(),
         logins_max: LOGINS_MAX,
+        login_limits: LoginLimits {
+            phone: config.logins.per_phone,
+            api_id: config.logins.per_api_id,
+            tenant: config.logins.per_tenant,
+        },
     };
     let app = App::new(Adapters { store, tickets, telegram: Telegram::new(endpoint), vault }, settings);
     app.set_feature(config.sessions.feature).await?;

@@ -10,7 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{Error, app, edge, install_crypto};
-use crate::{app::App, config::Config, grpc::auth::Authenticator};
+use crate::{
+    app::{App, ownership::TakeOver},
+    config::Config,
+    grpc::auth::Authenticator,
+};
 
 /// Bytes under way between the command and the service.
 const PIPE_LENGTH: usize = 256 * 1024;
@@ -48,6 +52,8 @@ pub async fn in_process(config: Config, user: &str) -> Result<InProcess, Error> 
     // On a database server the logins of running services are none of this process's business.
     let company = if lock.is_some() { app::Company::Alone } else { app::Company::Possible };
     let app = app::open(&config, endpoint, company).await?;
+    // Its own logins, should it start any; what others left is for those that stay.
+    app.share_logins(TakeOver::No);
     let stop = CancellationToken::new();
     let authenticator = Authenticator::in_process(format!("cli:{user}"));
     let (routes, _health) = edge(&app, &config, authenticator, stop.clone()).build().await;

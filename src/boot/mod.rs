@@ -19,7 +19,7 @@ pub use self::{
     secrets::jwt_secret,
 };
 use crate::{
-    app::{App, now},
+    app::{App, now, ownership::TakeOver},
     config::{self, Config, DatabaseUrl},
     domain::{secret::Secret, time::Timestamp},
     grpc::{self, auth},
@@ -130,6 +130,7 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     );
     let app = app::open(&config, endpoint, app::Company::Alone).await?;
     app.keep_house();
+    app.share_logins(TakeOver::Yes);
     let (shutdown, draining, streams) =
         <(CancellationToken, CancellationToken, CancellationToken)>::default();
     let (routes, health) = edge(&app, &config, authenticator, streams.clone()).build().await;

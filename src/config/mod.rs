@@ -26,7 +26,7 @@ pub use errors::{Errors, Mistake};
 pub use setting::{CLIENT_ENV, SETTINGS, Secrecy, Setting};
 pub use source::Origin;
 
-use crate::domain::secret::Secret;
+use crate::domain::{budget::Limit, secret::Secret};
 
 /// The alias of the api key that is used unless a request names another.
 pub const API_KEY_DEFAULT: &str = "MASTER";
@@ -158,6 +158,12 @@ pub struct Leases {
 #[derive(Clone, Debug)]
 pub struct Logins {
     pub ticket_ttl: Duration,
+    /// Logins that one phone number may start.
+    pub per_phone: Limit,
+    /// The same of all accounts that use one api_id.
+    pub per_api_id: Limit,
+    /// The same of one tenant.
+    pub per_tenant: Limit,
 }
 
 #[derive(Clone, Debug)]

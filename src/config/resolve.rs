@@ -15,11 +15,12 @@ use crate::{
         read::{self, Reader},
         source::{Gathered, Given, Part, shown},
     },
-    domain::lease,
+    domain::{budget::Limit, lease},
 };
 
 /// A shorter HS256 secret can be guessed from one token (RFC 7518 §3.2).
 const JWT_SECRET_BYTES_MIN: usize = 32;
+const HOUR: u64 = 3_600;
 const DAY: u64 = 86_400;
 const HOMELESS: &str = "is required: this system names no data folder (HOME is unset)";
 
@@ -36,7 +37,7 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Config, Errors> {
         credentials: credentials(&mut reader, &data_dir),
         sessions: sessions(&mut reader),
         leases: leases(&mut reader),
-        logins: Logins { ticket_ttl: reader.value("qr-ticket-ttl", read::span(1, DAY)) },
+        logins: logins(&mut reader),
         import: import(&mut reader),
         miniapp: miniapp(&mut reader),
         backup: backup(&mut reader),
@@ -205,6 +206,21 @@ fn leases(reader: &mut Reader) -> Leases {
         ttl: reader.value("session-lock-ttl", ttl),
         heartbeat: reader.value("session-lock-heartbeat", read::span(1, lease::TTL_MAX.as_secs())),
         quiet_gap: reader.value("lease-quiet-gap", read::span(0, 3600)),
+    }
+}
+
+fn logins(reader: &mut Reader) -> Logins {
+    let mut limit = |name, span| Limit { logins: reader.value(name, read::number(1, 1_000_000)), span };
+    let (per_phone, per_api_id, per_tenant) = (
+        limit("logins-per-phone", Duration::from_secs(DAY)),
+        limit("logins-per-api-id", Duration::from_secs(HOUR)),
+        limit("logins-per-tenant", Duration::from_secs(HOUR)),
+    );
+    Logins {
+        ticket_ttl: reader.value("qr-ticket-ttl", read::span(1, DAY)),
+        per_phone,
+        per_api_id,
+        per_tenant,
     }
 }
 

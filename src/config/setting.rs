@@ -170,6 +170,27 @@ pub const SETTINGS: &[Setting] = &[
     ),
     plain("qr-ticket-ttl", "QR_TICKET_TTL", "logins.ticket_ttl", Some("600"), "Seconds a login may take"),
     plain(
+        "logins-per-phone",
+        "USM_LOGINS_PER_PHONE",
+        "logins.per_phone",
+        Some("5"),
+        "Logins that may be started for one phone number in a day, across replicas",
+    ),
+    plain(
+        "logins-per-api-id",
+        "USM_LOGINS_PER_API_ID",
+        "logins.per_api_id",
+        Some("10000"),
+        "Logins that may be started under one api_id in an hour, across replicas",
+    ),
+    plain(
+        "logins-per-tenant",
+        "USM_LOGINS_PER_TENANT",
+        "logins.per_tenant",
+        Some("2000"),
+        "Logins that one tenant may start in an hour, across replicas",
+    ),
+    plain(
         "sessions-base-path",
         "SESSIONS_BASE_PATH",
         "import.sessions_path",

@@ -3,7 +3,7 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::domain::material::Material;
+use crate::domain::material::{AuthKey, Material};
 
 /// A keyed hash over home data centre and authorization key, in hexadecimal: equal for copies of one
 /// authorization, different for two, and of no use to whoever lacks the service's key.
@@ -14,11 +14,16 @@ impl Fingerprint {
     /// `None` for material without a home key.
     pub fn of(material: &Material, key: &[u8; 32]) -> Option<Self> {
         let home = material.home()?;
+        Some(Self::of_key(material.home_dc, &home.auth_key, key))
+    }
+
+    /// Of an authorization with its home at this data centre.
+    pub fn of_key(dc: i32, auth_key: &AuthKey, key: &[u8; 32]) -> Self {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
         mac.update(b"usm authorization\0");
-        mac.update(&material.home_dc.to_be_bytes());
-        mac.update(home.auth_key.expose_secret());
-        Some(Self(hex::encode(mac.finalize().into_bytes())))
+        mac.update(&dc.to_be_bytes());
+        mac.update(auth_key.expose_secret());
+        Self(hex::encode(mac.finalize().into_bytes()))
     }
 
     /// From a row that this program wrote.

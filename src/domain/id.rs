@@ -135,6 +135,25 @@ impl TicketHash {
     }
 }
 
+/// One running process of the service. Names nothing outside it, and is no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ReplicaId(String);
+
+impl ReplicaId {
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(hex::encode(bytes))
+    }
+
+    /// From a row that this program wrote.
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Proves that a caller is the one a lease was granted to. Shown once, to its acquirer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LeaseId(Secret);

@@ -133,6 +133,42 @@ impl Material {
     }
 }
 
+/// The longest token of a log-out that is kept, in bytes. Telegram names no length.
+pub const FUTURE_AUTH_TOKEN_LENGTH_MAX: usize = 1024;
+
+/// How many tokens of log-outs are kept and sent along; Telegram reads no more.
+pub const FUTURE_AUTH_TOKENS_MAX: usize = 20;
+
+/// What Telegram gives at a log-out, or a login, so that the account can sign in again without a code. With the
+/// phone number it is worth as much as a code.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FutureAuthToken(Zeroizing<Vec<u8>>);
+
+impl FutureAuthToken {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    pub fn expose_secret(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Adds a token to those known, newest first: each once, none that is too long, and no more than are read.
+    pub fn remember(self, known: &mut Vec<Self>) {
+        if self.0.is_empty() || self.0.len() > FUTURE_AUTH_TOKEN_LENGTH_MAX || known.contains(&self) {
+            return;
+        }
+        known.insert(0, self);
+        known.truncate(FUTURE_AUTH_TOKENS_MAX);
+    }
+}
+
+impl std::fmt::Debug for FutureAuthToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FutureAuthToken(..)")
+    }
+}
+
 /// The shapes in which material goes in and out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {

@@ -2,6 +2,7 @@
 //!
 //! Pure: no `async`, no I/O, no clock, no framework. Functions take `now` and return decisions.
 
+pub mod budget;
 pub mod caller;
 pub mod error;
 pub mod event;

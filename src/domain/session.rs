@@ -9,7 +9,7 @@ use crate::domain::{
     error::{Error, Reason},
     event::Transition,
     fingerprint::Fingerprint,
-    id::{SessionKey, TicketHash},
+    id::{ReplicaId, SessionKey, TicketHash},
     lease::LeaseView,
     time::Timestamp,
 };
@@ -470,6 +470,8 @@ pub struct Session {
     pub material_version: i64,
     /// The login whose outcome may still be written.
     pub login_ticket: Option<TicketHash>,
+    /// The replica that runs it.
+    pub login_owner: Option<ReplicaId>,
     pub lease: Option<LeaseView>,
     /// The epoch of the last grant; the next one is larger.
     pub lease_epoch: i64,
@@ -504,6 +506,7 @@ impl Session {
             revision: 0,
             material_version: 0,
             login_ticket: None,
+            login_owner: None,
             lease: None,
             lease_epoch: 0,
             labels: BTreeMap::new(),
@@ -512,6 +515,12 @@ impl Session {
             last_validated_time: None,
             last_activity_time: None,
         }
+    }
+
+    /// Names no login any more.
+    pub fn forget_login(&mut self) {
+        self.login_ticket = None;
+        self.login_owner = None;
     }
 
     /// Moves the state and tells what to write into the audit log.

@@ -7,10 +7,14 @@ use tonic::{Request, Status, async_trait};
 use usm_client::v1::{self, login_service_server::LoginService};
 
 use crate::{
-    app::{App, logins::StartQr},
-    domain::{error::Error, login::Login, secret::Secret},
+    app::{self, App, logins::Start},
+    domain::{
+        error::Error,
+        login::{BotToken, Login, PhoneNumber, Proof},
+        secret::Secret,
+    },
     grpc::{
-        call::{Answer, admitted, answer, later},
+        call::{Answer, admitted, answer},
         convert::{self, login::login},
     },
 };
@@ -19,6 +23,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(20);
 /// The longest password the contract takes, in characters.
 const PASSWORD_LENGTH_MAX: usize = 256;
+/// The same of a code.
+const CODE_LENGTH_MAX: usize = 64;
 
 pub(crate) struct Logins {
     pub(crate) app: App,
@@ -32,8 +38,9 @@ impl LoginService for Logins {
     ) -> Answer<v1::StartQrLoginResponse> {
         let (call, request) = admitted(request)?;
         let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
-        let start = StartQr {
+        let start = Start {
             key,
+            proof: Proof::Qr,
             expected_user: convert::account("expected_telegram_user_id", request.expected_telegram_user_id)?,
             api_key_alias: convert::given(request.api_key_alias),
             device: convert::material::device_given(request.device)?,
@@ -41,30 +48,67 @@ impl LoginService for Logins {
             request_id: convert::request_id(&request.request_id)?,
             labels: convert::labels(request.labels)?,
         };
-        let started = self.app.start_qr_login(&caller, start).await?;
-        answer(v1::StartQrLoginResponse { login: Some(login(&started)?) })
+        let started = self.app.start_login(&caller, start).await?;
+        answer(v1::StartQrLoginResponse { login: Some(login(&started, app::now())?) })
     }
 
     async fn start_phone_login(
         &self,
-        _request: Request<v1::StartPhoneLoginRequest>,
+        request: Request<v1::StartPhoneLoginRequest>,
     ) -> Answer<v1::StartPhoneLoginResponse> {
-        later()
+        let (call, request) = admitted(request)?;
+        let number = Secret::new(request.phone_number);
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let start = Start {
+            key,
+            proof: Proof::Phone(PhoneNumber::parse(number.expose_secret())?),
+            expected_user: convert::account("expected_telegram_user_id", request.expected_telegram_user_id)?,
+            api_key_alias: convert::given(request.api_key_alias),
+            device: convert::material::device_given(request.device)?,
+            proxy: convert::material::proxy_given(request.proxy)?,
+            request_id: convert::request_id(&request.request_id)?,
+            labels: convert::labels(request.labels)?,
+        };
+        let started = self.app.start_login(&caller, start).await?;
+        answer(v1::StartPhoneLoginResponse { login: Some(login(&started, app::now())?) })
     }
 
     async fn start_bot_login(
         &self,
-        _request: Request<v1::StartBotLoginRequest>,
+        request: Request<v1::StartBotLoginRequest>,
     ) -> Answer<v1::StartBotLoginResponse> {
-        later()
+        let (call, request) = admitted(request)?;
+        let token = Secret::new(request.bot_token);
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let start = Start {
+            key,
+            proof: Proof::Bot(BotToken::parse(token.expose_secret())?),
+            expected_user: convert::account("expected_telegram_user_id", request.expected_telegram_user_id)?,
+            api_key_alias: convert::given(request.api_key_alias),
+            device: convert::material::device_given(request.device)?,
+            proxy: convert::material::proxy_given(request.proxy)?,
+            request_id: convert::request_id(&request.request_id)?,
+            labels: convert::labels(request.labels)?,
+        };
+        let started = self.app.start_login(&caller, start).await?;
+        answer(v1::StartBotLoginResponse { login: Some(login(&started, app::now())?) })
     }
 
-    async fn submit_code(&self, _request: Request<v1::SubmitCodeRequest>) -> Answer<v1::SubmitCodeResponse> {
-        later()
+    async fn submit_code(&self, request: Request<v1::SubmitCodeRequest>) -> Answer<v1::SubmitCodeResponse> {
+        let (call, mut request) = admitted(request)?;
+        let code = code(std::mem::take(&mut request.code))?;
+        convert::request_id(&request.request_id)?;
+        let (caller, ticket) = call.for_ticket(&request.ticket)?;
+        let after = self.app.submit_code(&caller, &ticket, code).await?;
+        answer(v1::SubmitCodeResponse { login: Some(login(&after, app::now())?) })
     }
 
-    async fn resend_code(&self, _request: Request<v1::ResendCodeRequest>) -> Answer<v1::ResendCodeResponse> {
-        later()
+    async fn resend_code(&self, request: Request<v1::ResendCodeRequest>) -> Answer<v1::ResendCodeResponse> {
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        let (caller, ticket) = call.for_ticket(&request.ticket)?;
+        let after = self.app.resend_code(&caller, &ticket).await?;
+        answer(v1::ResendCodeResponse { login: Some(login(&after, app::now())?) })
     }
 
     async fn submit_password(
@@ -76,14 +120,14 @@ impl LoginService for Logins {
         convert::request_id(&request.request_id)?;
         let (caller, ticket) = call.for_ticket(&request.ticket)?;
         let after = self.app.submit_password(&caller, &ticket, password).await?;
-        answer(v1::SubmitPasswordResponse { login: Some(login(&after)?) })
+        answer(v1::SubmitPasswordResponse { login: Some(login(&after, app::now())?) })
     }
 
     async fn get_login(&self, request: Request<v1::GetLoginRequest>) -> Answer<v1::GetLoginResponse> {
         let (call, request) = admitted(request)?;
         let (caller, ticket) = call.for_ticket(&request.ticket)?;
         let found = self.app.get_login(&caller, &ticket).await?;
-        answer(v1::GetLoginResponse { login: Some(login(&found)?) })
+        answer(v1::GetLoginResponse { login: Some(login(&found, app::now())?) })
     }
 
     type WatchLoginStream = BoxStream<'static, Result<v1::WatchLoginResponse, Status>>;
@@ -105,7 +149,7 @@ impl LoginService for Logins {
         convert::request_id(&request.request_id)?;
         let (caller, ticket) = call.for_ticket(&request.ticket)?;
         let end = self.app.finalize_login(&caller, &ticket, password).await?;
-        answer(v1::FinalizeLoginResponse { login: Some(login(&end)?) })
+        answer(v1::FinalizeLoginResponse { login: Some(login(&end, app::now())?) })
     }
 
     async fn cancel_login(
@@ -116,8 +160,18 @@ impl LoginService for Logins {
         convert::request_id(&request.request_id)?;
         let (caller, ticket) = call.for_ticket(&request.ticket)?;
         let cancelled = self.app.cancel_login(&caller, &ticket).await?;
-        answer(v1::CancelLoginResponse { login: Some(login(&cancelled)?) })
+        answer(v1::CancelLoginResponse { login: Some(login(&cancelled, app::now())?) })
     }
+}
+
+/// # Errors
+/// `ARGUMENT_INVALID` for one longer than any code.
+fn code(text: String) -> Result<Secret, Error> {
+    let code = Secret::new(text);
+    if code.expose_secret().chars().count() > CODE_LENGTH_MAX {
+        return Err(Error::invalid("code", "must be at most 64 characters"));
+    }
+    Ok(code)
 }
 
 /// # Errors
@@ -160,14 +214,14 @@ impl Watching {
             return None;
         }
         let state = match (tokio::time::timeout(HEARTBEAT, self.states.next()).await, &self.last) {
-            (Err(_silence), Some(last)) => return Some(convert::login::heartbeat(last)),
+            (Err(_silence), Some(last)) => return Some(convert::login::heartbeat(last, app::now())),
             // Before the first state there is nothing to repeat.
             (Err(_silence), None) => self.states.next().await?,
             (Ok(state), _) => state?,
         };
         let answers = match state {
             Ok(state) => {
-                let answers = convert::login::steps(self.last.as_ref(), &state);
+                let answers = convert::login::steps(self.last.as_ref(), &state, app::now());
                 self.last = Some(state);
                 answers
             }

@@ -29,6 +29,7 @@ mod entity;
 pub mod error;
 pub mod events;
 pub mod leases;
+pub mod log_outs;
 mod material;
 pub mod migrate;
 mod preflight;
@@ -36,6 +37,7 @@ mod rows;
 mod scope;
 pub mod sessions;
 pub mod settings;
+mod tokens;
 mod tx;
 
 use std::time::Duration;
@@ -47,6 +49,7 @@ pub use crate::store::{
     error::Error,
     events::EventFilter,
     leases::{Acquire, Grant, Released, Renew},
+    log_outs::{LogOut, NewLogOut},
     sessions::{Change, Expected, LeaseFilter, LeaseRule, MaterialChange, SessionFilter, TicketRule},
 };
 

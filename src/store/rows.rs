@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::{
     domain::{
         fingerprint::Fingerprint,
-        id::{SessionKey, TicketHash},
+        id::{ReplicaId, SessionKey, TicketHash},
         lease::LeaseView,
         session::{
             AbsentReason, Account, AuthorizedReason, Custody, Environment, LogOut, Pending, Rest,
@@ -88,6 +88,7 @@ impl Read {
             revision: row.revision,
             material_version: row.material_version,
             login_ticket: row.login_ticket.map(TicketHash::from_stored),
+            login_owner: row.login_owner.map(ReplicaId::from_stored),
             lease,
             lease_epoch: row.lease_epoch,
             labels: text_map(row.labels, "labels")?,

@@ -12,7 +12,7 @@ use crate::{
         caller::Caller,
         event::NewEvent,
         fingerprint::Fingerprint,
-        id::{LeaseId, SessionKey, TenantId, TicketHash},
+        id::{LeaseId, ReplicaId, SessionKey, TenantId, TicketHash},
         material::SealedMaterial,
         page::{PAGE_SIZE_MAX, Page, PageRequest, token},
         session::{Custody, LogOut, Session, StateName},
@@ -23,9 +23,11 @@ use crate::{
         clock::now,
         entity::session::{Column, Entity},
         error::classify,
-        events, leases, material,
+        events, leases,
+        log_outs::{self, NewLogOut},
+        material,
         rows::{Read, StateColumns, columns, json_map, returning},
-        scope,
+        scope, tokens,
         tx::{Access, commit, within},
     },
 };
@@ -63,7 +65,27 @@ pub struct Change {
     pub material: MaterialChange,
     pub lease: LeaseRule,
     pub login_ticket: TicketRule,
+    /// Material whose authorization is to be ended, noted until it is.
+    pub log_out: Option<NewLogOut>,
+    /// Sealed tokens of log-outs, in place of those there.
+    pub future_auth_tokens: Option<Vec<u8>>,
     pub events: Vec<NewEvent>,
+}
+
+impl Change {
+    /// The session as it was read, but for what the caller changed in it; everything else stays.
+    pub fn of(session: Session) -> Self {
+        Self {
+            expected: Expected::Revision(session.revision),
+            session,
+            material: MaterialChange::Keep,
+            lease: LeaseRule::Ignore,
+            login_ticket: TicketRule::Any,
+            log_out: None,
+            future_auth_tokens: None,
+            events: Vec::new(),
+        }
+    }
 }
 
 /// What the row must be for the change to happen.
@@ -99,8 +121,12 @@ pub enum LeaseRule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TicketRule {
     Any,
-    /// Only while the row names this login: a newer one took over otherwise.
-    MustBe(TicketHash),
+    /// Only while the row names this login and this replica as the one that runs it: a newer login, or another
+    /// replica, took over otherwise.
+    MustBe {
+        ticket: TicketHash,
+        owner: ReplicaId,
+    },
 }
 
 const READING: &str = "reading a session";
@@ -197,6 +223,12 @@ impl Store {
                 MaterialChange::Replace(sealed) => material::replace(&tx, key, sealed, caller.now).await?,
                 MaterialChange::Wipe => material::wipe(&tx, caller, key).await?,
             }
+            if let Some(log_out) = &change.log_out {
+                log_outs::insert(&tx, key, &change.session.environment, log_out, caller.now).await?;
+            }
+            if let Some(sealed) = change.future_auth_tokens {
+                tokens::replace(&tx, key, sealed).await?;
+            }
             events::append(&tx, key, change.events, caller.now).await?;
             let session = read.session(self.quiet_gap)?;
             commit(tx, WRITING).await?;
@@ -239,6 +271,31 @@ impl Store {
             commit(tx, REMOVING).await
         })
         .await
+    }
+
+    /// The logins that this replica runs, as far as their rows say.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Corrupt`].
+    pub async fn logins_of(&self, caller: &Caller, owner: &ReplicaId) -> Result<Vec<TicketHash>, Error> {
+        let mut query = Query::select();
+        query
+            .column(Column::LoginTicket)
+            .from(Entity)
+            .cond_where(scope::sessions(caller))
+            .and_where(Column::LoginOwner.eq(owner.as_str()))
+            .and_where(Column::LoginTicket.is_not_null());
+        let rows: Vec<QueryResult> = within(caller.deadline, LISTING, async {
+            let tx = self.begin(caller, Access::Read, LISTING).await?;
+            let rows = tx.query_all(&query).await.map_err(classify(LISTING))?;
+            commit(tx, LISTING).await?;
+            Ok(rows)
+        })
+        .await?;
+        let corrupt = |_| Error::Corrupt { what: "login_ticket" };
+        rows.iter()
+            .map(|row| row.try_get("", "login_ticket").map(TicketHash::from_stored).map_err(corrupt))
+            .collect()
     }
 
     /// How many leases are live now.
@@ -415,8 +472,9 @@ impl Store {
         }
         match &change.login_ticket {
             TicketRule::Any => {}
-            TicketRule::MustBe(ticket) => {
+            TicketRule::MustBe { ticket, owner } => {
                 query.and_where(Column::LoginTicket.eq(ticket.as_str()));
+                query.and_where(Column::LoginOwner.eq(owner.as_str()));
             }
         }
         match tx.query_one(&query).await.map_err(classify(WRITING))? {
@@ -440,8 +498,9 @@ impl Store {
         let Some(read) = self.read_session(tx, caller, key).await? else {
             return Ok(Error::NotFound);
         };
-        if let TicketRule::MustBe(ticket) = ticket
-            && read.row.login_ticket.as_deref() != Some(ticket.as_str())
+        if let TicketRule::MustBe { ticket, owner } = ticket
+            && (read.row.login_ticket.as_deref() != Some(ticket.as_str())
+                || read.row.login_owner.as_deref() != Some(owner.as_str()))
         {
             return Ok(Error::TicketMoved);
         }
@@ -475,6 +534,7 @@ fn described(session: &Session) -> Vec<(Column, Value)> {
         (Column::LegacyFingerprint, session.legacy_fingerprint.clone().into()),
         (Column::MaterialVersion, session.material_version.into()),
         (Column::LoginTicket, session.login_ticket.as_ref().map(|ticket| ticket.as_str()).into()),
+        (Column::LoginOwner, session.login_owner.as_ref().map(|owner| owner.as_str()).into()),
         (Column::Labels, json_map(session.labels.clone()).into()),
         (Column::UpdateTime, session.update_time.as_millis().into()),
         (Column::LastValidatedTime, session.last_validated_time.map(|time| time.as_millis()).into()),

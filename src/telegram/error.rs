@@ -12,6 +12,9 @@ use crate::domain::{
     session::Loss,
 };
 
+/// How long Telegram holds a phone number back that asked for too many codes.
+const DAY: Duration = Duration::from_secs(86_400);
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,22 @@ pub enum Error {
     PasswordNeeded,
     #[error("the password is wrong")]
     PasswordInvalid,
+    #[error("the code is wrong")]
+    CodeInvalid,
+    /// The code, or the request for it, is of no use any more.
+    #[error("the code is not valid any more")]
+    CodeExpired,
+    /// There is no other way for the code.
+    #[error("the code cannot be sent again")]
+    ResendUnavailable,
+    #[error("telegram knows no such phone number")]
+    PhoneInvalid,
+    #[error("the phone number is banned")]
+    PhoneBanned,
+    #[error("nobody has signed up with this phone number")]
+    SignUpRequired,
+    #[error("telegram does not know the bot's token")]
+    BotTokenInvalid,
     /// The parameters of the password check are out of date; fetch them again.
     #[error("the password check is out of date")]
     PasswordStale,
@@ -116,6 +135,13 @@ impl Error {
             | Self::PasswordNeeded
             | Self::PasswordInvalid
             | Self::PasswordStale
+            | Self::CodeInvalid
+            | Self::CodeExpired
+            | Self::ResendUnavailable
+            | Self::PhoneInvalid
+            | Self::PhoneBanned
+            | Self::SignUpRequired
+            | Self::BotTokenInvalid
             | Self::TokenUnusable
             | Self::MigrateTo { .. }
             | Self::ApiKeyInvalid
@@ -164,6 +190,15 @@ impl Error {
             "SESSION_PASSWORD_NEEDED" => Self::PasswordNeeded,
             "PASSWORD_HASH_INVALID" => Self::PasswordInvalid,
             "SRP_ID_INVALID" | "SRP_PASSWORD_CHANGED" => Self::PasswordStale,
+            "PHONE_CODE_INVALID" | "PHONE_CODE_EMPTY" => Self::CodeInvalid,
+            "PHONE_CODE_EXPIRED" | "PHONE_CODE_HASH_EMPTY" => Self::CodeExpired,
+            "SEND_CODE_UNAVAILABLE" => Self::ResendUnavailable,
+            "PHONE_NUMBER_INVALID" => Self::PhoneInvalid,
+            "PHONE_NUMBER_BANNED" => Self::PhoneBanned,
+            "PHONE_NUMBER_UNOCCUPIED" => Self::SignUpRequired,
+            // Said without a span; it lasts until the next day.
+            "PHONE_NUMBER_FLOOD" | "PHONE_PASSWORD_FLOOD" => Self::FloodWait { retry_after: DAY },
+            "ACCESS_TOKEN_INVALID" | "ACCESS_TOKEN_EXPIRED" => Self::BotTokenInvalid,
             "AUTH_TOKEN_EXPIRED"
             | "AUTH_TOKEN_INVALID"
             | "AUTH_TOKEN_INVALIDX"
@@ -220,8 +255,31 @@ impl From<Error> for DomainError {
                 Self::new(Reason::LoginWrongState, "the account's password is needed first")
             }
             Error::PasswordInvalid => Self::new(Reason::PasswordInvalid, "the password is wrong"),
+            Error::CodeInvalid => Self::new(Reason::CodeInvalid, "telegram does not accept this code"),
+            Error::CodeExpired => {
+                Self::new(Reason::CodeExpired, "the code is not valid any more; start another login")
+            }
+            Error::ResendUnavailable => Self::new(
+                Reason::ResendUnavailable,
+                "there is no other way for the code; wait for the one sent, or start another login",
+            ),
+            Error::PhoneInvalid => Self::new(
+                Reason::PhoneNumberInvalid,
+                "telegram knows no such phone number; give it in international form",
+            ),
+            Error::PhoneBanned => {
+                Self::new(Reason::PhoneNumberBanned, "telegram has banned the phone number")
+            }
+            Error::SignUpRequired => Self::new(
+                Reason::SignUpRequired,
+                "no account has this phone number; sign up in an official application first",
+            ),
+            Error::BotTokenInvalid => Self::new(
+                Reason::BotTokenInvalid,
+                "telegram does not know the bot's token; get a new one from BotFather",
+            ),
             Error::ApiKeyInvalid => Self::new(
-                Reason::TelegramRefused,
+                Reason::ApiKeyRefused,
                 "telegram does not accept the application's api_id and api_hash; check the configured pair",
             ),
             Error::ProxyUnsupported => Self::invalid("proxy", "must be empty: proxies are not supported"),

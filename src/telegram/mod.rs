@@ -17,8 +17,8 @@ mod key_exchange;
 mod observed;
 mod password;
 pub mod probe;
-pub mod qr;
 mod rsa_key;
+pub mod sign_in;
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +38,7 @@ use crate::{
     telegram::{
         connection::within,
         endpoint::Endpoint,
-        qr::{QrLogin, checkpoint::Checkpoint},
+        sign_in::{SignIn, Way, checkpoint::Checkpoint},
     },
 };
 
@@ -75,36 +75,30 @@ impl Telegram {
         &self.endpoint.dcs
     }
 
-    /// Begins a login by QR code: makes a key at the default data centre and connects with it.
+    /// Begins to sign in: makes a key at the default data centre and connects with it.
     ///
     /// # Errors
     /// `Unavailable` or `TimedOut` when Telegram does not answer by `deadline`, `Untrusted` when what answers
     /// is not the endpoint's Telegram, `ProxyUnsupported`.
-    pub async fn start_qr(
+    pub async fn sign_in(
         &self,
+        way: Way,
         api_key: ApiKey,
         device: Device,
         proxy: Option<Proxy>,
         deadline: Instant,
-    ) -> Result<QrLogin, Error> {
+    ) -> Result<SignIn, Error> {
         refuse_proxy(proxy.as_ref())?;
-        QrLogin::start(self.clone(), api_key, device, None, deadline).await
+        SignIn::start(self.clone(), api_key, device, way, deadline).await
     }
 
-    /// Goes on with a login begun elsewhere, on its keys. Whoever began it must have stopped.
+    /// Goes on with an attempt begun elsewhere, on its keys. Whoever began it must have stopped.
     ///
     /// # Errors
-    /// As [`Self::start_qr`]; `KeyUnknown` when Telegram has forgotten the key.
-    pub async fn resume_qr(
-        &self,
-        checkpoint: Checkpoint,
-        api_key: ApiKey,
-        device: Device,
-        proxy: Option<Proxy>,
-        deadline: Instant,
-    ) -> Result<QrLogin, Error> {
-        refuse_proxy(proxy.as_ref())?;
-        QrLogin::start(self.clone(), api_key, device, Some(checkpoint), deadline).await
+    /// `DcUnknown`. Others come with the first step: as [`Self::sign_in`], and `KeyUnknown` when Telegram has
+    /// forgotten the key.
+    pub fn resume(&self, checkpoint: Checkpoint, api_key: ApiKey, device: Device) -> Result<SignIn, Error> {
+        SignIn::resume(self.clone(), api_key, device, checkpoint)
     }
 
     /// Whether the default data centre accepts connections, and how long that took.

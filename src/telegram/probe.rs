@@ -3,10 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use grammers_tl_types::{RemoteCall, enums, functions};
+use grammers_tl_types::{RemoteCall, enums, functions, types};
 
 use crate::{
-    domain::{material::Material, session::Account},
+    domain::{
+        material::{FutureAuthToken, Material},
+        session::Account,
+    },
     telegram::{
         ATTEMPT_MAX, Telegram,
         connection::{Client, Connection, Route},
@@ -43,11 +46,16 @@ impl Telegram {
         }
     }
 
-    /// Ends the authorization. One that has ended already is no error.
+    /// Ends the authorization, and answers what lets its account sign in again without a code. One that has ended
+    /// already is no error.
     ///
     /// # Errors
     /// `FloodWait`, `Unavailable`, `TimedOut` and `Refused`: the authorization may live on; try again.
-    pub async fn log_out(&self, material: &Material, deadline: Instant) -> Result<(), Error> {
+    pub async fn log_out(
+        &self,
+        material: &Material,
+        deadline: Instant,
+    ) -> Result<Option<FutureAuthToken>, Error> {
         const DOING: &str = "logging out";
         let request = functions::auth::LogOut {};
         match self.visit(material, &request, DOING, deadline).await {
@@ -97,11 +105,13 @@ impl Telegram {
     }
 }
 
-/// Whether an answer to `auth.logOut` means that the authorization is over.
-pub(super) fn ended<T>(answer: Result<T, Error>) -> Result<(), Error> {
+/// Whether an answer to `auth.logOut` means that the authorization is over, and what Telegram gave in exchange.
+pub(super) fn ended(answer: Result<enums::auth::LoggedOut, Error>) -> Result<Option<FutureAuthToken>, Error> {
     match answer {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_gone() => Ok(()),
+        Ok(enums::auth::LoggedOut::Out(types::auth::LoggedOut { future_auth_token })) => {
+            Ok(future_auth_token.map(FutureAuthToken::new))
+        }
+        Err(error) if error.is_gone() => Ok(None),
         Err(error) => Err(error),
     }
 }

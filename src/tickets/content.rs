@@ -11,14 +11,15 @@ use crate::{
     domain::{
         error::Reason,
         id::{RequestId, SessionKey, Ticket, TicketHash},
-        login::{Failure, Login, Method, QrToken, State},
-        secret::Secret,
+        login::{CodeDelivery, CodeWay, Failure, Login, Method, QrToken, State},
+        material::Device,
+        secret::{self, Secret},
         time::{Timestamp, millis},
     },
     vault::Vault,
 };
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// More than any login needs: its texts are bounded where they come in.
 const LENGTH_MAX: usize = 64 * 1024;
 const LOGIN: &str = "login ticket";
@@ -90,41 +91,61 @@ struct Content {
     expire_time: i64,
     expected_user: Option<i64>,
     api_key_alias: String,
+    device: DeviceContent,
     subject: String,
     request_id: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     migrated_to: Option<i32>,
+    code_delivery: Option<DeliveryContent>,
     version: u64,
+}
+
+#[derive(Deserialize, Serialize)]
+struct DeviceContent {
+    device_model: String,
+    system_version: String,
+    app_version: String,
+    system_lang_code: String,
+    lang_code: String,
+}
+
+#[derive(Deserialize, Serialize)]
+struct DeliveryContent {
+    way: Option<String>,
+    next_way: Option<String>,
+    resend_time: Option<i64>,
+    length: u32,
+    hint: Option<String>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
 enum StateContent {
     Starting,
-    WaitingQrScan { url: Wiped, expire_time: i64 },
-    WaitingCode,
-    WaitingPassword { hint: Option<String>, attempts_left: u32 },
-    Authorized { telegram_user_id: i64 },
+    WaitingQrScan {
+        #[serde(with = "secret::plain")]
+        url: Secret,
+        expire_time: i64,
+    },
+    WaitingCode {
+        attempts_left: u32,
+    },
+    WaitingPassword {
+        hint: Option<String>,
+        attempts_left: u32,
+    },
+    Authorized {
+        telegram_user_id: i64,
+    },
     Expired,
     Cancelled,
     Superseded,
-    Failed { reason: String, message: String, retry_after_millis: Option<i64> },
-}
-
-/// A secret as a JSON string, inside the sealed text only.
-struct Wiped(Secret);
-
-impl Serialize for Wiped {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.expose_secret())
-    }
-}
-
-impl<'de> Deserialize<'de> for Wiped {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self(Secret::new(text)))
-    }
+    Failed {
+        reason: String,
+        message: String,
+        retry_after_millis: Option<i64>,
+    },
 }
 
 impl Content {
@@ -139,10 +160,12 @@ impl Content {
             expire_time: login.expire_time.as_millis(),
             expected_user: login.expected_user,
             api_key_alias: login.api_key_alias.clone(),
+            device: DeviceContent::of(&login.device),
             subject: login.subject.clone(),
             labels: login.labels.clone(),
             request_id: login.request_id.as_ref().map(RequestId::to_text),
             migrated_to: login.migrated_to,
+            code_delivery: login.code_delivery.as_ref().map(DeliveryContent::of),
             version: login.version,
         }
     }
@@ -160,11 +183,56 @@ impl Content {
             expire_time: Timestamp::from_millis(self.expire_time),
             expected_user: self.expected_user,
             api_key_alias: self.api_key_alias,
+            device: self.device.into_device(),
             subject: self.subject,
             labels: self.labels,
             request_id: RequestId::parse_optional(&self.request_id.unwrap_or_default()).ok()?,
             migrated_to: self.migrated_to,
+            code_delivery: match self.code_delivery {
+                None => None,
+                Some(delivery) => Some(delivery.into_delivery()?),
+            },
             version: self.version,
+        })
+    }
+}
+
+impl DeviceContent {
+    fn of(device: &Device) -> Self {
+        let Device { device_model, system_version, app_version, system_lang_code, lang_code } =
+            device.clone();
+        Self { device_model, system_version, app_version, system_lang_code, lang_code }
+    }
+
+    fn into_device(self) -> Device {
+        let Self { device_model, system_version, app_version, system_lang_code, lang_code } = self;
+        Device { device_model, system_version, app_version, system_lang_code, lang_code }
+    }
+}
+
+impl DeliveryContent {
+    fn of(delivery: &CodeDelivery) -> Self {
+        let name = |way: CodeWay| way.name().to_owned();
+        Self {
+            way: delivery.way.map(name),
+            next_way: delivery.next_way.map(name),
+            resend_time: delivery.resend_time.map(Timestamp::as_millis),
+            length: delivery.length,
+            hint: delivery.hint.clone(),
+        }
+    }
+
+    fn into_delivery(self) -> Option<CodeDelivery> {
+        let way = |name: Option<String>| match name {
+            None => Some(None),
+            Some(name) => CodeWay::parse(&name).map(Some),
+        };
+        Some(CodeDelivery {
+            way: way(self.way)?,
+            next_way: way(self.next_way)?,
+            resend_time: self.resend_time.map(Timestamp::from_millis),
+            length: self.length,
+            hint: self.hint,
         })
     }
 }
@@ -173,11 +241,10 @@ impl StateContent {
     fn of(state: &State) -> Self {
         match state {
             State::Starting => Self::Starting,
-            State::WaitingQrScan(token) => Self::WaitingQrScan {
-                url: Wiped(token.url.clone()),
-                expire_time: token.expire_time.as_millis(),
-            },
-            State::WaitingCode => Self::WaitingCode,
+            State::WaitingQrScan(token) => {
+                Self::WaitingQrScan { url: token.url.clone(), expire_time: token.expire_time.as_millis() }
+            }
+            State::WaitingCode { attempts_left } => Self::WaitingCode { attempts_left: *attempts_left },
             State::WaitingPassword { hint, attempts_left } => {
                 Self::WaitingPassword { hint: hint.clone(), attempts_left: *attempts_left }
             }
@@ -199,9 +266,9 @@ impl StateContent {
         Some(match self {
             Self::Starting => State::Starting,
             Self::WaitingQrScan { url, expire_time } => {
-                State::WaitingQrScan(QrToken { url: url.0, expire_time: Timestamp::from_millis(expire_time) })
+                State::WaitingQrScan(QrToken { url, expire_time: Timestamp::from_millis(expire_time) })
             }
-            Self::WaitingCode => State::WaitingCode,
+            Self::WaitingCode { attempts_left } => State::WaitingCode { attempts_left },
             Self::WaitingPassword { hint, attempts_left } => State::WaitingPassword { hint, attempts_left },
             Self::Authorized { telegram_user_id } => State::Authorized { telegram_user_id },
             Self::Expired => State::Expired,

@@ -3,6 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::{
+    budget::{Paused, Scope},
     id::{SessionKey, Ticket},
     login::Login,
 };
@@ -26,6 +27,41 @@ impl Keys {
     /// What stands before the ticket in [`Self::ticket`], for scripts that learn the ticket in Redis.
     pub(super) fn ticket_prefix(&self) -> String {
         format!("{}qr:", self.prefix)
+    }
+
+    /// Names the replica that runs a login, for as long as it is sure to.
+    pub(super) fn owner(&self, ticket: &Ticket) -> String {
+        format!("{}{}", self.owner_prefix(), ticket.expose_secret())
+    }
+
+    /// What stands before the ticket in [`Self::owner`].
+    pub(super) fn owner_prefix(&self) -> String {
+        format!("{}qr_owner:", self.prefix)
+    }
+
+    /// Every login that somebody runs, or ran when it died, by the end of its tenure.
+    pub(super) fn running(&self) -> String {
+        format!("{}qr_running", self.prefix)
+    }
+
+    /// Counts logins.
+    pub(super) fn budget(&self, scope: &Scope) -> String {
+        let whose = match scope {
+            Scope::Phone(hash) => hash.clone(),
+            Scope::Api(id) => id.to_string(),
+            Scope::Tenant(tenant) => tenant.to_string(),
+        };
+        format!("{}budget:{}:{whose}", self.prefix, scope.name())
+    }
+
+    /// There as long as Telegram asked to wait.
+    pub(super) fn pause(&self, paused: &Paused) -> String {
+        match paused {
+            Paused::Phone(hash) => format!("{}budget:pause:phone:{hash}", self.prefix),
+            Paused::Api(id, method) => {
+                format!("{}budget:pause:api_id:{id}:{}", self.prefix, method.name())
+            }
+        }
     }
 
     /// Points to the newest ticket of a session.

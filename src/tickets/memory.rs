@@ -8,9 +8,12 @@ use std::{
 
 use zeroize::Zeroizing;
 
+mod budget;
+
 use super::{CheckpointChange, Created, Error, Watch, watch::Watches};
 use crate::domain::{
-    id::{RequestId, SessionKey, Ticket, TicketHash},
+    budget::{Budget, Paused, Spent},
+    id::{ReplicaId, RequestId, SessionKey, Ticket, TicketHash},
     login::{Login, Method, State},
 };
 
@@ -25,6 +28,8 @@ pub struct Memory {
     // Held for short map operations only, never across an await.
     rows: Mutex<Rows>,
     watches: Watches,
+    budgets: budget::Budgets,
+    replica: ReplicaId,
     capacity: usize,
 }
 
@@ -88,7 +93,32 @@ impl Memory {
             requests: HashMap::new(),
             swept: Instant::now(),
         };
-        Self { rows: Mutex::new(rows), watches: Watches::default(), capacity }
+        Self {
+            rows: Mutex::new(rows),
+            watches: Watches::default(),
+            budgets: budget::Budgets::default(),
+            replica: ReplicaId::from_random(*uuid::Uuid::new_v4().as_bytes()),
+            capacity,
+        }
+    }
+
+    pub(super) fn replica(&self) -> &ReplicaId {
+        &self.replica
+    }
+
+    pub(super) fn spend(&self, pauses: &[Paused], budgets: &[Budget]) -> Result<Spent, Error> {
+        self.budgets.spend(pauses, budgets)
+    }
+
+    pub(super) fn pause(&self, paused: &Paused, span: Duration) -> Result<(), Error> {
+        self.budgets.pause(paused, span)
+    }
+
+    /// Nothing is left to be done for the login.
+    pub(super) fn retire(&self, ticket: &Ticket) {
+        if let Some(row) = self.lock().by_ticket.get_mut(&ticket.hash()) {
+            row.checkpoint = None;
+        }
     }
 
     pub(super) fn create(

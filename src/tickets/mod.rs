@@ -10,16 +10,20 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use crate::domain::{
+    budget::{Budget, Paused, Spent},
     error::{Error as Refusal, Reason},
-    id::{SessionKey, Ticket},
-    login::Login,
+    id::{ReplicaId, SessionKey, Ticket, TicketHash},
+    login::{Ask, Login},
 };
 
+mod asks;
 mod content;
 mod key;
 mod memory;
 mod redis;
 mod watch;
+
+pub use asks::{Answer, Asked};
 
 pub use memory::Memory;
 pub use redis::{Redis, Settings, SetupError};
@@ -47,6 +51,12 @@ pub enum Error {
     /// There never was such a login, or its time is over.
     #[error("no such login")]
     NotFound,
+    /// Another replica runs the login now.
+    #[error("another replica runs the login")]
+    NotOwner,
+    /// No replica took the request up in time.
+    #[error("no replica took the request up")]
+    NobodyListens,
     /// As many logins or watches as this process takes.
     #[error("too many logins are under way")]
     Full,
@@ -65,7 +75,13 @@ impl Error {
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Unavailable { .. } => true,
-            Self::Conflict | Self::NotFound | Self::Full | Self::TooLarge | Self::Unreadable { .. } => false,
+            Self::Conflict
+            | Self::NotFound
+            | Self::NotOwner
+            | Self::NobodyListens
+            | Self::Full
+            | Self::TooLarge
+            | Self::Unreadable { .. } => false,
         }
     }
 
@@ -84,6 +100,16 @@ impl From<Error> for Refusal {
             .retry_after(Duration::from_secs(2)),
             Error::Conflict => Self::new(Reason::RevisionStale, "the login changed meanwhile; read it again"),
             Error::NotFound => Self::ticket_not_found(),
+            Error::NotOwner => Self::new(
+                Reason::TicketsUnavailable,
+                "the login moved to another replica meanwhile; try again",
+            )
+            .retry_after(Duration::from_secs(1)),
+            Error::NobodyListens => Self::new(
+                Reason::TicketsUnavailable,
+                "no replica answers for this login at the moment; another one takes it over within seconds; try again",
+            )
+            .retry_after(Duration::from_secs(2)),
             Error::Full => Self::new(Reason::RateLimited, "too many logins are under way; try again later")
                 .retry_after(Duration::from_secs(30)),
             Error::TooLarge => Self::new(Reason::ArgumentInvalid, "the login is too large to be kept"),
@@ -126,6 +152,38 @@ impl std::fmt::Debug for CheckpointChange<'_> {
     }
 }
 
+/// What a replica is to the login it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The one that runs it, for another tenure.
+    Owner,
+    /// The same, but somebody ended the login: a newer one superseded it.
+    OwnerOfEnded,
+    /// Another replica runs it.
+    Stranger,
+    /// There is no such login any more.
+    Gone,
+}
+
+/// How the replica that had a login before came to lose it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Former {
+    /// It stopped and said so.
+    LetGo,
+    /// It was not heard of any more, and may still believe to be the owner.
+    Silent,
+}
+
+/// What became of a login that Redis had forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    Restored,
+    /// It was there after all.
+    There,
+    /// A newer login of the session is there.
+    Superseded,
+}
+
 /// The tickets of this service.
 #[derive(Debug)]
 pub enum Tickets {
@@ -142,6 +200,19 @@ impl Tickets {
         }
     }
 
+    /// Whether replicas share the logins, so that one has to prove that it runs a login, and may lose it.
+    pub fn are_shared(&self) -> bool {
+        self.survive_restart()
+    }
+
+    /// This process among those that share the tickets.
+    pub fn replica(&self) -> &ReplicaId {
+        match self {
+            Self::Memory(memory) => memory.replica(),
+            Self::Redis(redis) => redis.replica(),
+        }
+    }
+
     /// The form's name in answers and logs.
     pub fn name(&self) -> &'static str {
         match self {
@@ -150,8 +221,8 @@ impl Tickets {
         }
     }
 
-    /// Stores a login and makes it the active one of its session, in one step; the former active one, unless it
-    /// has ended, is superseded in the same step. All of it is forgotten after `ttl`.
+    /// Stores a login and makes it the active one of its session, run by this replica, in one step; the former
+    /// active one, unless it has ended, is superseded in the same step. All of it is forgotten after `ttl`.
     ///
     /// # Errors
     /// [`Error::Conflict`] if the ticket is taken, [`Error::Full`], [`Error::TooLarge`], [`Error::Unavailable`].
@@ -209,8 +280,8 @@ impl Tickets {
     /// does not change. What has ended stays as it ended.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if it changed or ended since, [`Error::NotFound`], [`Error::TooLarge`],
-    /// [`Error::Unavailable`].
+    /// [`Error::Conflict`] if it changed or ended since, [`Error::NotFound`], [`Error::NotOwner`],
+    /// [`Error::TooLarge`], [`Error::Unavailable`].
     ///
     /// # Cancel safety
     /// A dropped call may have happened or not; reading the login tells by its version.
@@ -233,6 +304,143 @@ impl Tickets {
         match self {
             Self::Memory(memory) => memory.watch(ticket),
             Self::Redis(redis) => redis.watch(ticket),
+        }
+    }
+
+    /// Says that this replica still runs these logins, for another `tenure`. Answers in their order.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: whether it does is unknown.
+    pub async fn renew(&self, tickets: &[Ticket], tenure: Duration) -> Result<Vec<Standing>, Error> {
+        match self {
+            Self::Memory(_) => Ok(vec![Standing::Owner; tickets.len()]),
+            Self::Redis(redis) => redis.renew(tickets, tenure).await,
+        }
+    }
+
+    /// Logins that no replica runs, ended ones that nobody finished among them; at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Unreadable`].
+    pub async fn orphans(&self, limit: u32) -> Result<Vec<Ticket>, Error> {
+        match self {
+            Self::Memory(_) => Ok(Vec::new()),
+            Self::Redis(redis) => redis.orphans(limit).await,
+        }
+    }
+
+    /// Makes this replica the owner of a login that nobody runs; `None` if somebody does, or if it is gone.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn claim(&self, ticket: &Ticket, tenure: Duration) -> Result<Option<Former>, Error> {
+        match self {
+            Self::Memory(_) => Ok(None),
+            Self::Redis(redis) => redis.claim(ticket, tenure).await,
+        }
+    }
+
+    /// Leaves a login to any other replica. This one must have stopped acting for it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: others find it when the tenure is over.
+    pub async fn let_go(&self, ticket: &Ticket) -> Result<(), Error> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(redis) => redis.let_go(ticket).await,
+        }
+    }
+
+    /// Forgets who runs a login that needs nobody any more, and its checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: another replica will look after it once more, and find nothing to do.
+    pub async fn retire(&self, ticket: &Ticket) -> Result<(), Error> {
+        match self {
+            Self::Memory(memory) => {
+                memory.retire(ticket);
+                Ok(())
+            }
+            Self::Redis(redis) => redis.retire(ticket).await,
+        }
+    }
+
+    /// Puts a running login back that the tickets lost, as it stands.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::TooLarge`].
+    pub async fn restore(
+        &self,
+        login: &Login,
+        checkpoint: Option<&[u8]>,
+        ttl: Duration,
+    ) -> Result<Restored, Error> {
+        check_length(checkpoint)?;
+        match self {
+            Self::Memory(_) => Ok(Restored::There),
+            Self::Redis(redis) => redis.restore(login, checkpoint, ttl.clamp(TTL_MIN, TTL_MAX)).await,
+        }
+    }
+
+    /// Returns when another replica may have left a login, and now and then without a reason.
+    pub async fn orphaned(&self) {
+        match self {
+            Self::Memory(_) => std::future::pending().await,
+            Self::Redis(redis) => redis.orphaned().await,
+        }
+    }
+
+    /// Hands a request to whichever replica runs the login, and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Error::NobodyListens`] and [`Error::Unavailable`], at `deadline` at the latest. Once a replica has taken
+    /// the request up, whether it was carried out is unknown then: read the login.
+    pub async fn ask(&self, ticket: &TicketHash, ask: &Ask, deadline: Instant) -> Result<Answer, Error> {
+        match self {
+            Self::Memory(_) => Err(Error::NobodyListens),
+            Self::Redis(redis) => redis.ask(ticket, ask, deadline).await,
+        }
+    }
+
+    /// The next request for a login that may run here; never returns where there are no others to ask.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn asked(&self) -> Asked {
+        match self {
+            Self::Memory(_) => std::future::pending().await,
+            Self::Redis(redis) => redis.asked().await,
+        }
+    }
+
+    /// Tells the asker that its request was taken up, and with an answer, what came of it.
+    pub async fn reply(&self, id: &str, answer: Option<&Answer>) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Redis(redis) => redis.reply(id, answer).await,
+        }
+    }
+
+    /// Takes one login from every budget, or from none, unless Telegram asked to wait.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Full`].
+    pub async fn spend(&self, pauses: &[Paused], budgets: &[Budget]) -> Result<Spent, Error> {
+        match self {
+            Self::Memory(memory) => memory.spend(pauses, budgets),
+            Self::Redis(redis) => redis.spend(pauses, budgets).await,
+        }
+    }
+
+    /// Remembers that Telegram asked to wait.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Full`].
+    pub async fn pause(&self, paused: &Paused, span: Duration) -> Result<(), Error> {
+        let span = span.clamp(TTL_MIN, TTL_MAX);
+        match self {
+            Self::Memory(memory) => memory.pause(paused, span),
+            Self::Redis(redis) => redis.pause(paused, span).await,
         }
     }
 

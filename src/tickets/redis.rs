@@ -3,7 +3,10 @@
 //! Every change is one script, so that nobody ever sees half of one. Commands fail at once while the connection is
 //! down and within [`COMMAND_TIMEOUT`] otherwise; the connection comes back by itself. Nothing is sent twice.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fred::{
     clients::{Client, SubscriberClient, WithOptions},
@@ -18,17 +21,25 @@ use fred::{
         },
     },
 };
-use tokio::{sync::broadcast::error::RecvError, task::JoinHandle};
+use tokio::{
+    sync::{Mutex, Notify, broadcast::error::RecvError, mpsc},
+    task::JoinHandle,
+};
 use zeroize::Zeroizing;
 
+mod asks;
+mod budget;
+mod ownership;
+
+use self::{asks::Asks, ownership::FIRST_TENURE};
 use super::{
-    CheckpointChange, Created, Error, Watch, content,
+    Asked, CheckpointChange, Created, Error, Watch, content,
     key::{Keys, has_hash_tag},
     watch::Watches,
 };
 use crate::{
     domain::{
-        id::{SessionKey, Ticket, TicketHash},
+        id::{ReplicaId, SessionKey, Ticket, TicketHash},
         login::Login,
         secret::Secret,
         time::millis,
@@ -88,6 +99,12 @@ pub struct Redis {
     keys: Keys,
     vault: Vault,
     watches: Watches,
+    replica: ReplicaId,
+    asks: Asks,
+    /// One reader at a time; held while it waits, which keeps nobody else from anything.
+    incoming: Mutex<mpsc::Receiver<Asked>>,
+    /// Told when another replica left a login.
+    left: Arc<Notify>,
     tasks: Tasks<()>,
 }
 
@@ -102,10 +119,14 @@ impl Redis {
         let subscriber = builder.build_subscriber_client().map_err(|_| SetupError::Url)?;
         let keys = Keys::new(&settings.prefix);
         let watches = Watches::default();
+        let (asks, incoming) = Asks::new();
+        let left = Arc::new(Notify::new());
+        let news =
+            News { watches: watches.clone(), asks: asks.clone(), left: left.clone(), vault: vault.clone() };
         let tasks = Tasks(vec![
             tokio::spawn(keep_connected(client.clone())),
             tokio::spawn(keep_connected(subscriber.clone())),
-            tokio::spawn(pass_on_news(subscriber.clone(), keys.channel(), watches.clone())),
+            tokio::spawn(pass_on_news(subscriber.clone(), keys.channel(), news)),
         ]);
         let _ = tokio::time::timeout(START_PATIENCE, client.wait_for_connect()).await;
         let options = Options {
@@ -114,7 +135,22 @@ impl Redis {
             fail_fast: true,
             ..Options::default()
         };
-        Ok(Self { client: client.with_options(&options), subscriber, keys, vault, watches, tasks })
+        Ok(Self {
+            client: client.with_options(&options),
+            subscriber,
+            keys,
+            vault,
+            watches,
+            replica: ReplicaId::from_random(*uuid::Uuid::new_v4().as_bytes()),
+            asks,
+            incoming: Mutex::new(incoming),
+            left,
+            tasks,
+        })
+    }
+
+    pub(super) fn replica(&self) -> &ReplicaId {
+        &self.replica
     }
 
     pub(super) async fn create(
@@ -125,7 +161,12 @@ impl Redis {
     ) -> Result<Created, Error> {
         let login = Login { version: 1, ..login.clone() };
         let hash = login.ticket.hash();
-        let mut keys = vec![self.keys.ticket(&login.ticket), self.keys.active(&login.key)];
+        let mut keys = vec![
+            self.keys.ticket(&login.ticket),
+            self.keys.active(&login.key),
+            self.keys.owner(&login.ticket),
+            self.keys.running(),
+        ];
         keys.extend(self.keys.request(&login));
         let checkpoint = match checkpoint {
             Some(plain) => content::seal_checkpoint(&self.vault, &hash, plain)?,
@@ -141,6 +182,8 @@ impl Redis {
             millis(ttl).into(),
             self.keys.channel().into(),
             self.keys.ticket_prefix().into(),
+            self.replica.as_str().into(),
+            millis(FIRST_TENURE.min(ttl)).into(),
         ];
         let answer: Vec<String> = self.run("creating a login", CREATE, keys, arguments).await?;
         match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -224,12 +267,14 @@ impl Redis {
             bytes(sealed),
             self.keys.channel().into(),
             hash.as_str().into(),
+            self.replica.as_str().into(),
         ];
         let keys = vec![self.keys.ticket(&login.ticket)];
         match self.run::<i64>("updating a login", UPDATE, keys, arguments).await? {
             1 => Ok(updated),
             0 => Err(Error::Conflict),
             -1 => Err(Error::NotFound),
+            -2 => Err(Error::NotOwner),
             _ => Err(Error::Unreadable { source: None }),
         }
     }
@@ -311,6 +356,30 @@ fn builder(settings: &Settings) -> Result<Builder, SetupError> {
     Ok(builder)
 }
 
+/// Everybody here who wants to hear what is published.
+struct News {
+    watches: Watches,
+    asks: Asks,
+    left: Arc<Notify>,
+    vault: Vault,
+}
+
+impl News {
+    fn tell(&self, message: String) {
+        if message == ownership::LEFT {
+            self.left.notify_one();
+        } else if !self.asks.hear(&message, &self.vault) {
+            self.watches.wake(&TicketHash::from_stored(message));
+        }
+    }
+
+    /// Something may have been missed.
+    fn wake_all(&self) {
+        self.watches.wake_all();
+        self.left.notify_one();
+    }
+}
+
 /// Connects, and again should the client ever consider itself beyond help.
 async fn keep_connected<C: ClientLike>(client: C) {
     loop {
@@ -325,7 +394,7 @@ async fn keep_connected<C: ClientLike>(client: C) {
 
 /// Subscribes on each new connection, then wakes everybody, because what was published in between is lost, and
 /// then passes the news on until the connection is another one.
-async fn pass_on_news(subscriber: SubscriberClient, channel: String, watches: Watches) {
+async fn pass_on_news(subscriber: SubscriberClient, channel: String, listeners: News) {
     let mut connections = subscriber.reconnect_rx();
     let mut news = subscriber.message_rx();
     loop {
@@ -338,7 +407,7 @@ async fn pass_on_news(subscriber: SubscriberClient, channel: String, watches: Wa
             }
             continue;
         }
-        watches.wake_all();
+        listeners.wake_all();
         loop {
             tokio::select! {
                 connection = connections.recv() => match connection {
@@ -347,11 +416,11 @@ async fn pass_on_news(subscriber: SubscriberClient, channel: String, watches: Wa
                 },
                 message = news.recv() => match message {
                     Ok(message) => {
-                        if let Ok(hash) = message.value.convert::<String>() {
-                            watches.wake(&TicketHash::from_stored(hash));
+                        if let Ok(text) = message.value.convert::<String>() {
+                            listeners.tell(text);
                         }
                     }
-                    Err(RecvError::Lagged(_)) => watches.wake_all(),
+                    Err(RecvError::Lagged(_)) => listeners.wake_all(),
                     Err(RecvError::Closed) => return,
                 },
             }

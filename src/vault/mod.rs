@@ -15,7 +15,8 @@ use crate::domain::{
     error::{Error as Refusal, Reason},
     fingerprint::Fingerprint,
     id::{LeaseId, SessionKey},
-    material::{Material, SealedMaterial},
+    login::PhoneNumber,
+    material::{AuthKey, Material, SealedMaterial},
     session::Environment,
 };
 
@@ -76,6 +77,7 @@ pub struct Vault {
     ring: Arc<KeyRing>,
     fingerprint_key: Arc<Zeroizing<[u8; 32]>>,
     lease_key: Arc<Zeroizing<[u8; 32]>>,
+    phone_key: Arc<Zeroizing<[u8; 32]>>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -89,7 +91,8 @@ impl Vault {
     pub fn new(ring: KeyRing) -> Self {
         let fingerprint_key = Arc::new(ring.derive(b"usm fingerprint key"));
         let lease_key = Arc::new(ring.derive(b"usm lease id key"));
-        Self { ring: Arc::new(ring), fingerprint_key, lease_key }
+        let phone_key = Arc::new(ring.derive(b"usm phone number key"));
+        Self { ring: Arc::new(ring), fingerprint_key, lease_key, phone_key }
     }
 
     /// The keys of the ring, without their secrets.
@@ -170,6 +173,19 @@ impl Vault {
     /// Recognises an authorization. The same for the life of the key ring file, whatever is rotated in it.
     pub fn fingerprint(&self, material: &Material) -> Option<Fingerprint> {
         Fingerprint::of(material, &self.fingerprint_key)
+    }
+
+    /// The same of a key that may have become an authorization at this data centre.
+    pub fn fingerprint_of(&self, dc: i32, auth_key: &AuthKey) -> Option<Fingerprint> {
+        Some(Fingerprint::of_key(dc, auth_key, &self.fingerprint_key))
+    }
+
+    /// Recognises a phone number without telling it, in hexadecimal.
+    pub fn phone_hash(&self, number: &PhoneNumber) -> String {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.phone_key.as_slice()).expect("HMAC takes keys of any length");
+        mac.update(number.digits().expose_secret().as_bytes());
+        hex::encode(&mac.finalize().into_bytes()[..16])
     }
 
     /// A lease id that only this service can name, and always the same for the same parts: a repeated request

@@ -17,6 +17,7 @@ mod server;
 mod sessions;
 mod store;
 mod support;
+mod takeover;
 mod telegram;
 mod tickets;
 mod tidy;

@@ -29,7 +29,7 @@ use usm::{
     store::{
         Options, Store,
         leases::{Acquire, Grant},
-        sessions::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
+        sessions::{Change, Expected, MaterialChange},
     },
 };
 
@@ -202,12 +202,9 @@ pub(crate) fn sealed(version: i64) -> SealedMaterial {
 
 pub(crate) fn change(session: Session, expected: Expected) -> Change {
     Change {
-        session,
         expected,
-        material: MaterialChange::Keep,
-        lease: LeaseRule::Ignore,
-        login_ticket: TicketRule::Any,
         events: vec![NewEvent::of(Kind::Updated, "test").detail("why", "because")],
+        ..Change::of(session)
     }
 }
 

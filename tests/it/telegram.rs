@@ -18,7 +18,7 @@ use usm::{
         Telegram,
         endpoint::Endpoint,
         error::Error,
-        qr::{Abandoned, Authorized, PasswordOutcome, QrLogin, Step, checkpoint::Checkpoint},
+        sign_in::{Abandoned, Authorized, PasswordOutcome, SignIn, Step, Way, checkpoint::Checkpoint},
     },
 };
 
@@ -39,18 +39,22 @@ fn ann() -> User<'static> {
     User { id: ANN, username: Some("ann"), ..User::default() }
 }
 
-async fn start(sandbox: &TelegramSandbox) -> QrLogin {
-    sandbox.telegram().start_qr(api_key(), Device::default(), None, soon()).await.expect("a login starts")
+async fn start(sandbox: &TelegramSandbox) -> SignIn {
+    sandbox
+        .telegram()
+        .sign_in(Way::Qr, api_key(), Device::default(), None, soon())
+        .await
+        .expect("a login starts")
 }
 
-async fn token(login: &mut QrLogin) -> Secret {
+async fn token(login: &mut SignIn) -> Secret {
     match login.next(soon()).await {
         Ok(Step::Token { url, .. }) => url,
         other => panic!("a token was expected, not {other:?}"),
     }
 }
 
-async fn authorized(login: &mut QrLogin) -> Authorized {
+async fn authorized(login: &mut SignIn) -> Authorized {
     match login.next(soon()).await {
         Ok(Step::Authorized(authorized)) => *authorized,
         other => panic!("an authorization was expected, not {other:?}"),
@@ -58,7 +62,7 @@ async fn authorized(login: &mut QrLogin) -> Authorized {
 }
 
 /// Shows a code to `user`'s phone and returns what follows.
-async fn scanned(sandbox: &TelegramSandbox, login: &mut QrLogin, user: i64) -> Step {
+async fn scanned(sandbox: &TelegramSandbox, login: &mut SignIn, user: i64) -> Step {
     let url = token(login).await;
     sandbox.scan(&url, user).await.expect("the code is valid");
     login.next(soon()).await.expect("the login goes on")
@@ -98,7 +102,7 @@ mod logging_in {
     async fn the_device_is_introduced_as_given() {
         let sandbox = sandbox_with(ann()).await;
         let device = Device { device_model: "Teapot".to_owned(), ..Device::default() };
-        let mut login = sandbox.telegram().start_qr(api_key(), device, None, soon()).await.unwrap();
+        let mut login = sandbox.telegram().sign_in(Way::Qr, api_key(), device, None, soon()).await.unwrap();
         token(&mut login).await;
         let init = sandbox.keys().await[0].init.to_string();
         assert!(init.contains("Teapot") && init.contains("17349"), "{init}");
@@ -181,7 +185,8 @@ mod logging_in {
     async fn a_proxy_is_refused_and_never_gone_around() {
         let sandbox = sandbox_with(ann()).await;
         let proxy = Some(Proxy { url: Secret::new("socks5://127.0.0.1:1") });
-        let refused = sandbox.telegram().start_qr(api_key(), Device::default(), proxy.clone(), soon()).await;
+        let refused =
+            sandbox.telegram().sign_in(Way::Qr, api_key(), Device::default(), proxy.clone(), soon()).await;
         assert!(matches!(refused, Err(Error::ProxyUnsupported)));
         let mut material = sandbox.mint(2, ANN).await;
         material.proxy = proxy;
@@ -228,7 +233,7 @@ mod ending_a_login {
         login.close().await;
         sandbox.scan(&url, ANN).await.unwrap();
         let telegram = sandbox.telegram();
-        let login = telegram.resume_qr(checkpoint, api_key(), Device::default(), None, soon()).await.unwrap();
+        let login = telegram.resume(checkpoint, api_key(), Device::default()).unwrap();
         assert!(login.acceptable_for() > Duration::from_secs(20), "a code may still be on a screen");
         assert!(matches!(login.abandon(soon()).await.unwrap(), Abandoned::LoggedOut(_)));
         assert!(sandbox.authorizations().await.is_empty());
@@ -291,7 +296,7 @@ mod unreachable {
         let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let telegram = at(nobody, &sandbox);
         assert!(telegram.reachable(soon()).await.is_err());
-        let failed = telegram.start_qr(api_key(), Device::default(), None, soon()).await;
+        let failed = telegram.sign_in(Way::Qr, api_key(), Device::default(), None, soon()).await;
         assert!(failed.is_err_and(|error| error.is_transient()));
         assert!(sandbox.telegram().reachable(soon()).await.is_ok());
     }
@@ -304,7 +309,7 @@ mod unreachable {
         let telegram = at(mute.local_addr().unwrap(), &sandbox);
         let began = Instant::now();
         let deadline = began + Duration::from_millis(500);
-        let started = telegram.start_qr(api_key(), Device::default(), None, deadline).await;
+        let started = telegram.sign_in(Way::Qr, api_key(), Device::default(), None, deadline).await;
         assert!(matches!(started, Err(Error::TimedOut { .. })), "{started:?}");
         let probed = telegram.probe(&material, Instant::now() + Duration::from_millis(500)).await;
         assert!(matches!(probed, Err(Error::TimedOut { .. })), "{probed:?}");
@@ -315,7 +320,7 @@ mod unreachable {
     async fn a_server_with_another_rsa_key_is_not_trusted() {
         let (sandbox, other) = (TelegramSandbox::start().await, TelegramSandbox::start().await);
         let failed =
-            at(sandbox.address(2), &other).start_qr(api_key(), Device::default(), None, soon()).await;
+            at(sandbox.address(2), &other).sign_in(Way::Qr, api_key(), Device::default(), None, soon()).await;
         assert!(matches!(failed, Err(Error::Untrusted { .. })), "{failed:?}");
     }
 }

@@ -11,6 +11,7 @@ use usm::{
         error::{Error as Refusal, Reason},
         id::{RequestId, SessionKey, Ticket},
         login::{Failure, Login, Method, QrToken, State},
+        material::Device,
         secret::Secret,
         time::Timestamp,
     },
@@ -94,9 +95,11 @@ fn login(app: &str) -> Login {
         expire_time: Timestamp::from_millis(1_700_000_600_000),
         expected_user: Some(5_000_000_001),
         api_key_alias: "MASTER".to_owned(),
+        device: Device::default(),
         subject: "user:one".to_owned(),
         request_id: None,
         migrated_to: None,
+        code_delivery: None,
         labels: std::collections::BTreeMap::from([("purpose".to_owned(), "news".to_owned())]),
         version: 0,
     }
@@ -139,7 +142,7 @@ async fn a_login_is_read_back_as_it_was_written() {
         };
         for state in [
             qr(),
-            State::WaitingCode,
+            State::WaitingCode { attempts_left: 4 },
             State::WaitingPassword { hint: Some(HINT.to_owned()), attempts_left: 4 },
             State::Failed(flood),
         ] {

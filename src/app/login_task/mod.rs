@@ -1,38 +1,45 @@
-//! One task owns one QR login from its first token to its last possible acceptance.
+//! One task owns one login from its first key to its last possible acceptance.
 //!
-//! A token once shown may be accepted until it expires, whatever became of the login meanwhile. So a login that is
+//! A code once shown may be accepted until it expires, whatever became of the login meanwhile. So a login that is
 //! cancelled, expired or superseded is watched until then, and an authorization that arrives late is logged out.
+//!
+//! Where replicas share their logins, the task acts only while its tenure is sure. It keeps with the ticket what another
+//! replica needs to go on, before anything depends on it, and leaves the login when the process stops.
 
+mod answers;
+mod begin;
 mod outcome;
+mod publish;
 mod row;
+mod takeover;
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+pub(super) use takeover::take_over;
 
 use super::{
     App, now,
-    running::{Command, Seat},
+    running::{Command, Lapse, Seat},
 };
 use crate::{
     domain::{
-        error::{Error, Reason},
-        login::{ATTEMPTS_MAX, Failure, Login, QrToken, State},
-        material::{Device, Proxy},
-        secret::Secret,
+        budget::Paused,
+        error::Error,
+        login::{ATTEMPTS_MAX, Ask, CodeDelivery, Failure, Login, QrToken, State},
         session::LoginEnd,
     },
     telegram::{
         self,
-        qr::{Abandoned, Authorized, PasswordOutcome, QrLogin, Step},
+        sign_in::{Abandoned, SentCode, SignIn, Step, Way},
     },
     telemetry::metrics::{self, LoginResult},
-    tickets::CheckpointChange,
 };
 
-/// How long connecting and the first export may take.
+/// How long connecting and the first step may take.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How long checking a password or logging out may take.
+/// How long checking a password or a code, or logging out may take.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// How long one write to the store or the tickets may take.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -40,158 +47,153 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 const FLOOD_WAIT_BORNE: Duration = Duration::from_secs(5);
 /// Pause between attempts at a write that did not succeed yet.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long after its time a login whose fate depends on a store that is away is still kept.
+const STORE_PATIENCE: Duration = Duration::from_secs(600);
 
-/// Runs the login to its end. Never fails: whatever goes wrong becomes the login's state.
-pub(super) async fn run_qr(app: App, login: Login, device: Device, proxy: Option<Proxy>, mut seat: Seat) {
-    let mut task = Task { app, login };
-    let late = match Box::pin(task.connect(device, proxy, &mut seat.commands)).await {
-        Some(telegram) => Box::pin(task.drive(telegram, &mut seat.commands)).await,
-        None => None,
+/// Runs a new login to its end. Never fails: whatever goes wrong becomes the login's state.
+pub(super) async fn run(app: App, login: Login, way: Way, paused: Paused, mut seat: Seat) {
+    let mut task = Task::new(app, login, paused);
+    let end = match Box::pin(task.connect(way, &mut seat)).await {
+        Ok(sign_in) => Box::pin(task.drive(*sign_in, &mut seat)).await,
+        Err(end) => end,
     };
-    // Nobody answers from here on; whoever asks must learn it now and not at their deadline.
-    seat.commands.close();
-    while seat.commands.try_recv().is_ok() {}
-    if let Some(late) = late {
-        task.watch_late(late).await;
-    }
-}
-
-/// Ends a login that no process runs any more.
-pub(super) async fn end_without_owner(app: &App, login: Login) -> Result<Login, Error> {
-    let mut task = Task { app: app.clone(), login };
-    task.end(State::Cancelled, LoginEnd::Cancelled).await;
-    Ok(task.login)
+    task.leave(end, seat).await;
 }
 
 struct Task {
     app: App,
     login: Login,
+    /// What to leave alone for a while should Telegram ask for it.
+    paused: Paused,
+    /// SHA-256 of the checkpoint that the ticket holds, as far as this process knows.
+    saved: Option<[u8; 32]>,
+    /// The tickets were away when there was something to show.
+    unpublished: bool,
 }
 
 /// What the loop does next.
 enum Flow {
     GoOn,
-    /// The login is over; a shown token may still be accepted.
-    Watch(Box<QrLogin>),
+    /// The login is over; a shown code may still be accepted.
+    Watch,
     Done,
+    /// Another replica goes on with it.
+    Left,
+}
+
+/// How the loop ended.
+enum End {
+    Watch(Box<SignIn>),
+    Done,
+    Left,
 }
 
 impl Task {
-    /// Connects, unless the login ends before that. Nobody can accept a code that was not shown yet.
-    async fn connect(
-        &mut self,
-        device: Device,
-        proxy: Option<Proxy>,
-        commands: &mut mpsc::Receiver<Command>,
-    ) -> Option<QrLogin> {
-        let app = self.app.clone();
-        let alias = self.login.api_key_alias.clone();
-        let mut connecting = std::pin::pin!(async move {
-            let (_, key) = app.api_key(Some(&alias))?;
-            let deadline = Instant::now() + START_LIMIT;
-            app.0.telegram.start_qr(key.clone(), device, proxy, deadline).await.map_err(Error::from)
-        });
-        let stop = self.app.0.stop.clone();
+    fn new(app: App, login: Login, paused: Paused) -> Self {
+        Self { app, login, paused, saved: None, unpublished: false }
+    }
+
+    async fn drive(&mut self, mut sign_in: SignIn, seat: &mut Seat) -> End {
+        let until = Instant::now() + self.login.expire_time.since(now());
         loop {
-            tokio::select! {
-                connected = &mut connecting => match connected {
-                    Ok(telegram) => return Some(telegram),
-                    Err(error) => {
-                        self.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await;
-                        return None;
-                    }
-                },
-                command = commands.recv() => match command {
-                    Some(Command::Password { answer, .. }) => {
-                        let _ = answer.send(Err(no_password_awaited()));
-                    }
-                    Some(Command::Cancel { answer }) => {
-                        self.end(State::Cancelled, LoginEnd::Cancelled).await;
-                        let _ = answer.send(Ok(self.login.clone()));
-                        return None;
-                    }
-                    Some(Command::Supersede) | None => return None,
-                },
-                () = stop.cancelled() => {
-                    self.end(State::Cancelled, LoginEnd::Cancelled).await;
-                    return None;
+            let Seat { commands, tenure, .. } = &mut *seat;
+            // Boxed, because a login waits most of its life, and should be small while it does. Whatever is under way
+            // when the tenure lapses is dropped: the attempt is in doubt then, and looks before it goes on.
+            let flow = tokio::select! {
+                flow = Box::pin(self.turn(&mut sign_in, commands, until)) => flow,
+                lapse = tenure.lapse() => Box::pin(self.on_lapse(lapse, &mut sign_in, seat)).await,
+            };
+            match flow {
+                Flow::GoOn => {}
+                Flow::Watch => return End::Watch(Box::new(sign_in)),
+                Flow::Done => {
+                    sign_in.close().await;
+                    return End::Done;
+                }
+                Flow::Left => {
+                    sign_in.close().await;
+                    return End::Left;
                 }
             }
         }
     }
 
-    /// Answers the login if it ended while a code that was shown may still be accepted.
-    async fn drive(
+    /// Waits for something to happen, and deals with it.
+    async fn turn(
         &mut self,
-        mut telegram: QrLogin,
-        commands: &mut mpsc::Receiver<Command>,
-    ) -> Option<QrLogin> {
-        let until = Instant::now() + self.login.expire_time.since(now());
+        sign_in: &mut SignIn,
+        commands: &mut tokio::sync::mpsc::Receiver<Command>,
+        until: Instant,
+    ) -> Flow {
         let stop = self.app.0.stop.clone();
-        loop {
-            // Boxed, because a login waits most of its life, and should be small while it does.
-            let flow = tokio::select! {
-                step = telegram.next(until) => Box::pin(self.on_step(step, telegram, until)).await,
-                command = commands.recv() => Box::pin(self.on_command(command, telegram)).await,
-                () = stop.cancelled() => {
-                    self.end(State::Cancelled, LoginEnd::Cancelled).await;
-                    (Flow::Done, Some(telegram))
-                }
-            };
-            match flow {
-                (Flow::GoOn, Some(same)) => telegram = same,
-                (Flow::Watch(late), _) => return Some(*late),
-                (Flow::GoOn | Flow::Done, rest) => {
-                    if let Some(rest) = rest {
-                        rest.close().await;
-                    }
-                    return None;
-                }
+        tokio::select! {
+            step = sign_in.next(until) => Box::pin(self.on_step(step, sign_in, until)).await,
+            command = commands.recv() => Box::pin(self.on_command(command, sign_in)).await,
+            () = tokio::time::sleep(RETRY_PAUSE), if self.unpublished => {
+                Box::pin(self.show_again(sign_in)).await
             }
+            () = stop.cancelled() => Box::pin(self.on_stop(sign_in)).await,
         }
     }
 
     async fn on_step(
         &mut self,
         step: Result<Step, telegram::Error>,
-        telegram: QrLogin,
+        sign_in: &mut SignIn,
         until: Instant,
-    ) -> (Flow, Option<QrLogin>) {
+    ) -> Flow {
         match step {
             Ok(Step::Token { url, expires_in }) => {
                 let token = QrToken { url, expire_time: now() + expires_in };
-                self.show(State::WaitingQrScan(token), telegram).await
+                self.show(State::WaitingQrScan(token), sign_in).await
             }
             Ok(Step::Migrated { dc }) => {
                 self.login.migrated_to = Some(dc);
                 let state = self.login.state.clone();
-                self.show(state, telegram).await
+                self.show(state, sign_in).await
+            }
+            Ok(Step::CodeSent(sent)) => {
+                self.login.code_delivery = Some(delivery(sent));
+                self.show(State::WaitingCode { attempts_left: ATTEMPTS_MAX }, sign_in).await
             }
             Ok(Step::PasswordNeeded { hint }) => {
                 self.note_password_step().await;
-                self.show(State::WaitingPassword { hint, attempts_left: ATTEMPTS_MAX }, telegram).await
+                // Asked again after another replica took over, the attempts are not given anew.
+                let attempts_left = match &self.login.state {
+                    State::WaitingPassword { attempts_left, .. } => *attempts_left,
+                    _ => ATTEMPTS_MAX,
+                };
+                self.show(State::WaitingPassword { hint, attempts_left }, sign_in).await
             }
-            Ok(Step::Authorized(authorized)) => Box::pin(self.finish(*authorized, telegram)).await,
-            Ok(Step::Nothing) if Instant::now() < until => (Flow::GoOn, Some(telegram)),
+            Ok(Step::Authorized(authorized)) => Box::pin(self.finish(*authorized, sign_in)).await,
+            Ok(Step::Nothing) if Instant::now() < until => Flow::GoOn,
             Ok(Step::Nothing) => {
                 self.end(State::Expired, LoginEnd::Expired).await;
-                (Flow::Watch(Box::new(telegram)), None)
+                Flow::Watch
             }
             // The login waits it out by itself, unless there is nothing to look at meanwhile.
             Err(telegram::Error::FloodWait { retry_after }) if self.bears(retry_after) => {
                 metrics::flood_wait(retry_after);
-                (Flow::GoOn, Some(telegram))
+                Flow::GoOn
             }
             Err(error) => {
-                if let telegram::Error::FloodWait { retry_after } = &error {
-                    metrics::flood_wait(*retry_after);
-                }
-                let error = Error::from(error);
-                tracing::info!(session.id = %self.login.key, error = %chain(&error), "Login failed");
-                self.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await;
-                (Flow::Watch(Box::new(telegram)), None)
+                self.fail(error).await;
+                Flow::Watch
             }
         }
+    }
+
+    /// Ends the login because of what Telegram answered.
+    async fn fail(&mut self, error: telegram::Error) {
+        if let telegram::Error::FloodWait { retry_after } = &error {
+            metrics::flood_wait(*retry_after);
+            if let Err(error) = self.app.0.tickets.pause(&self.paused, *retry_after).await {
+                tracing::warn!(error = %chain(&error), "A pause that Telegram asked for is not remembered");
+            }
+        }
+        let error = begin::refusal(error);
+        tracing::info!(session.id = %self.login.key, error = %chain(&error), "Login failed");
+        self.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await;
     }
 
     /// Whether a flood wait is no reason to give up: it is short, or a code is shown or a password awaited already.
@@ -199,111 +201,110 @@ impl Task {
         flood_wait <= FLOOD_WAIT_BORNE || !matches!(self.login.state, State::Starting)
     }
 
-    async fn on_command(
-        &mut self,
-        command: Option<Command>,
-        mut telegram: QrLogin,
-    ) -> (Flow, Option<QrLogin>) {
+    async fn on_command(&mut self, command: Option<Command>, sign_in: &mut SignIn) -> Flow {
         match command {
-            Some(Command::Password { password, answer }) => {
-                let (flow, reply) = self.on_password(&password, &mut telegram).await;
-                let (flow, rest) = match flow {
-                    PasswordFlow::Waiting => (Flow::GoOn, Some(telegram)),
-                    PasswordFlow::Authorized(authorized) => {
-                        Box::pin(self.finish(*authorized, telegram)).await
-                    }
-                    PasswordFlow::Over => (Flow::Watch(Box::new(telegram)), None),
-                };
-                let reply =
-                    reply.and_then(|()| self.login.state.end().map_or_else(|| Ok(self.login.clone()), Err));
-                // Nobody may listen any more: the state tells the same.
-                let _ = answer.send(reply);
-                (flow, rest)
-            }
-            Some(Command::Cancel { answer }) => {
-                self.end(State::Cancelled, LoginEnd::Cancelled).await;
-                let _ = answer.send(Ok(self.login.clone()));
-                (Flow::Watch(Box::new(telegram)), None)
-            }
+            Some(Command::Ask { ask, answer }) => self.on_ask(ask, answer, sign_in).await,
             Some(Command::Supersede) | None => {
                 self.login.state = State::Superseded;
                 self.count_end();
-                (Flow::Watch(Box::new(telegram)), None)
+                Flow::Watch
             }
+            Some(Command::Forgotten) => self.restore(sign_in).await,
         }
     }
 
-    async fn on_password(
+    async fn on_ask(
         &mut self,
-        password: &Secret,
-        telegram: &mut QrLogin,
-    ) -> (PasswordFlow, Result<(), Error>) {
-        let State::WaitingPassword { hint, attempts_left } = self.login.state.clone() else {
-            return (PasswordFlow::Waiting, Err(no_password_awaited()));
+        ask: Ask,
+        answer: oneshot::Sender<Result<Login, Error>>,
+        sign_in: &mut SignIn,
+    ) -> Flow {
+        let (flow, reply) = match ask {
+            Ask::Password(password) => self.on_password(&password, sign_in).await,
+            Ask::Code(code) => self.on_code(&code, sign_in).await,
+            Ask::Resend => self.on_resend(sign_in).await,
+            Ask::Cancel => {
+                self.end(State::Cancelled, LoginEnd::Cancelled).await;
+                // Nobody may listen any more: the state tells the same.
+                let _ = answer.send(Ok(self.login.clone()));
+                return Flow::Watch;
+            }
         };
-        match telegram.password(password, Instant::now() + CALL_LIMIT).await {
-            Ok(PasswordOutcome::Authorized(authorized)) => (PasswordFlow::Authorized(authorized), Ok(())),
-            Ok(PasswordOutcome::NotAsked) => (PasswordFlow::Waiting, Err(no_password_awaited())),
-            Ok(PasswordOutcome::Wrong) => {
-                let attempts_left = attempts_left.saturating_sub(1);
-                let wrong = Error::new(Reason::PasswordInvalid, "Telegram does not accept this password")
-                    .fact("attempts_left", attempts_left);
-                if attempts_left == 0 {
-                    self.end(State::Failed(Failure::of(&wrong)), LoginEnd::Failed).await;
-                    return (PasswordFlow::Over, Err(wrong));
-                }
-                self.login.state = State::WaitingPassword { hint, attempts_left };
-                match self.publish().await {
-                    Ok(()) => (PasswordFlow::Waiting, Err(wrong)),
-                    Err(lost) => (PasswordFlow::Over, Err(lost)),
-                }
+        let reply = reply.and_then(|()| self.login.state.end().map_or_else(|| Ok(self.login.clone()), Err));
+        let _ = answer.send(reply);
+        flow
+    }
+
+    /// The process stops: another replica goes on where logins are shared, else the login ends.
+    async fn on_stop(&mut self, sign_in: &mut SignIn) -> Flow {
+        if self.app.0.tickets.are_shared() {
+            sign_in.pause().await;
+            self.let_go().await;
+            return Flow::Left;
+        }
+        self.end(State::Cancelled, LoginEnd::Cancelled).await;
+        Flow::Done
+    }
+
+    /// Stops acting, and goes on once it is sure again that nobody else does.
+    async fn on_lapse(&mut self, lapse: Lapse, sign_in: &mut SignIn, seat: &mut Seat) -> Flow {
+        sign_in.pause().await;
+        if lapse == Lapse::Over {
+            tracing::info!(session.id = %self.login.key, "Another replica goes on with a login");
+            return Flow::Left;
+        }
+        tracing::warn!(session.id = %self.login.key, "A login rests: neither tickets nor store confirm that it is run here");
+        let patience = self.login.expire_time.since(now()) + STORE_PATIENCE;
+        let stop = self.app.0.stop.clone();
+        tokio::select! {
+            settled = tokio::time::timeout(patience, seat.tenure.settled()) => match settled {
+                Ok(Ok(())) => Flow::GoOn,
+                Ok(Err(_)) | Err(_) => Flow::Left,
+            },
+            () = stop.cancelled() => Flow::Left,
+        }
+    }
+
+    /// What is left to do once nobody can answer the login any more.
+    async fn leave(self, end: End, mut seat: Seat) {
+        seat.close();
+        match end {
+            End::Watch(sign_in) => self.watch_late(*sign_in).await,
+            End::Done => self.retire().await,
+            End::Left => {}
+        }
+    }
+
+    /// Looks for a late acceptance until the last shown code is dead, and logs it out.
+    async fn watch_late(&self, sign_in: SignIn) {
+        let deadline = Instant::now() + sign_in.acceptable_for() + CALL_LIMIT;
+        let abandoned = tokio::select! {
+            abandoned = sign_in.abandon(deadline) => abandoned,
+            () = self.app.0.stop.cancelled() => return self.let_go().await,
+        };
+        match abandoned {
+            Ok(Abandoned::Unused | Abandoned::PasswordMissing) => {}
+            Ok(Abandoned::LoggedOut(_)) => {
+                tracing::info!(session.id = %self.login.key, "Logged out an authorization that came after its login had ended");
             }
-            // Telegram was away or asks to wait: the scan is not burnt for it.
-            Err(error) => (PasswordFlow::Waiting, Err(error.into())),
-        }
-    }
-
-    /// Publishes a state that waits for somebody; a login that was taken over is only watched from then on.
-    async fn show(&mut self, state: State, telegram: QrLogin) -> (Flow, Option<QrLogin>) {
-        self.login.state = state;
-        match self.publish().await {
-            Ok(()) => (Flow::GoOn, Some(telegram)),
-            Err(_) => (Flow::Watch(Box::new(telegram)), None),
-        }
-    }
-
-    /// Writes the ticket, again and again while the tickets are away, until the login is over.
-    async fn publish(&mut self) -> Result<(), Error> {
-        loop {
-            match self.app.0.tickets.update(&self.login, CheckpointChange::Keep).await {
-                Ok(stored) => {
-                    self.login = stored;
-                    return Ok(());
-                }
-                Err(error) if error.is_unavailable() && now() < self.login.expire_time => {
-                    tracing::warn!(session.id = %self.login.key, error = %error, "Tickets are away; trying again");
-                    if self.pause().await.is_break() {
-                        return Err(error.into());
-                    }
-                }
-                Err(error) => {
-                    // A newer login took over, or the ticket is gone: show what the others see.
-                    if let Ok(Some(stored)) = self.app.0.tickets.get(&self.login.ticket).await {
-                        self.login = stored;
-                    }
-                    return Err(error.into());
-                }
+            Err(error) => {
+                tracing::warn!(session.id = %self.login.key, error = %error, "An authorization may have come after its login had ended");
+                // Whoever finds the ticket looks once more.
+                return self.let_go().await;
             }
         }
+        self.retire().await;
     }
 
-    /// Row first, ticket second.
-    async fn end(&mut self, state: State, end: LoginEnd) {
-        self.app.return_row(&self.login, end).await;
-        self.login.state = state;
-        self.count_end();
-        if let Err(error) = self.publish().await {
-            tracing::debug!(session.id = %self.login.key, error = %chain(&error), "The ticket had ended already");
+    async fn let_go(&self) {
+        if let Err(error) = self.app.0.tickets.let_go(&self.login.ticket).await {
+            tracing::debug!(session.id = %self.login.key, error = %chain(&error), "A login is found by others when its tenure is over");
+        }
+    }
+
+    async fn retire(&self) {
+        if let Err(error) = self.app.0.tickets.retire(&self.login.ticket).await {
+            tracing::debug!(session.id = %self.login.key, error = %chain(&error), "A login that is over is looked at once more");
         }
     }
 
@@ -316,34 +317,10 @@ impl Task {
             State::Failed(_) => LoginResult::Failed,
             State::Starting
             | State::WaitingQrScan(_)
-            | State::WaitingCode
+            | State::WaitingCode { .. }
             | State::WaitingPassword { .. } => return,
         };
         metrics::login_ended(self.login.method, result, now().since(self.login.create_time));
-    }
-
-    /// Looks for a late acceptance until the last shown token is dead, and logs it out.
-    async fn watch_late(&self, telegram: QrLogin) {
-        let deadline = Instant::now() + telegram.acceptable_for() + CALL_LIMIT;
-        let abandoned = tokio::select! {
-            abandoned = telegram.abandon(deadline) => abandoned,
-            () = self.app.0.stop.cancelled() => return,
-        };
-        match abandoned {
-            Ok(Abandoned::Unused | Abandoned::PasswordMissing) => {}
-            Ok(Abandoned::LoggedOut(_)) => {
-                tracing::info!(session.id = %self.login.key, "Logged out an authorization that came after its login had ended");
-            }
-            Err(error) => {
-                tracing::warn!(session.id = %self.login.key, error = %error, "An authorization may have come after its login had ended");
-            }
-        }
-    }
-
-    async fn log_out(&self, telegram: QrLogin) {
-        if let Err(error) = telegram.log_out(Instant::now() + CALL_LIMIT).await {
-            tracing::warn!(session.id = %self.login.key, error = %error, "Could not log out an unwanted authorization");
-        }
     }
 
     /// Waits before another attempt; breaks when the service stops.
@@ -355,14 +332,9 @@ impl Task {
     }
 }
 
-enum PasswordFlow {
-    Waiting,
-    Authorized(Box<Authorized>),
-    Over,
-}
-
-fn no_password_awaited() -> Error {
-    Error::new(Reason::LoginWrongState, "the login does not wait for a password")
+fn delivery(sent: SentCode) -> CodeDelivery {
+    let SentCode { way, next_way, resend_after, length, hint } = sent;
+    CodeDelivery { way, next_way, resend_time: resend_after.map(|span| now() + span), length, hint }
 }
 
 /// The error and its causes on one line, for the log.

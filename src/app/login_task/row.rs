@@ -1,5 +1,5 @@
-//! What a login writes into its session's row on the way. Conditional on the ticket, so that a newer login is never
-//! disturbed.
+//! What a login writes into its session's row on the way. Conditional on the ticket and the replica, so that neither a
+//! newer login nor another replica that took over is ever disturbed.
 
 use super::{Task, WRITE_LIMIT, chain};
 use crate::{
@@ -8,12 +8,23 @@ use crate::{
         error::Error,
         event::NewEvent,
         login::Login,
-        session::{Event, LoginEnd},
+        session::{Event, LoginEnd, Session},
     },
-    store::{self, Change, Expected, LeaseRule, MaterialChange, TicketRule},
+    store::{self, Change, TicketRule},
 };
 
 impl App {
+    /// Only while the row names this login, run here.
+    pub(in crate::app) fn mine(&self, login: &Login) -> TicketRule {
+        TicketRule::MustBe { ticket: login.ticket.hash(), owner: self.0.tickets.replica().clone() }
+    }
+
+    /// Whether the row names this login, run here.
+    pub(in crate::app) fn is_mine(&self, session: &Session, login: &Login) -> bool {
+        session.login_ticket.as_ref() == Some(&login.ticket.hash())
+            && session.login_owner.as_ref() == Some(self.0.tickets.replica())
+    }
+
     /// Returns the session's row to where it was before the login, unless another login took over.
     pub(in crate::app) async fn return_row(&self, login: &Login, end: LoginEnd) {
         if let Err(error) = self.try_return_row(login, end).await {
@@ -24,7 +35,7 @@ impl App {
     async fn try_return_row(&self, login: &Login, end: LoginEnd) -> Result<(), store::Error> {
         let caller = as_service(&login.subject, WRITE_LIMIT);
         let Some(mut session) = self.0.store.get(&caller, &login.key).await? else { return Ok(()) };
-        if session.login_ticket.as_ref() != Some(&login.ticket.hash()) {
+        if !self.is_mine(&session, login) {
             return Ok(());
         }
         let mut events = Vec::new();
@@ -33,15 +44,8 @@ impl App {
         {
             events.push(NewEvent::transition(moved, &login.subject));
         }
-        session.login_ticket = None;
-        let change = Change {
-            expected: Expected::Revision(session.revision),
-            session,
-            material: MaterialChange::Keep,
-            lease: LeaseRule::Ignore,
-            login_ticket: TicketRule::MustBe(login.ticket.hash()),
-            events,
-        };
+        session.forget_login();
+        let change = Change { login_ticket: self.mine(login), events, ..Change::of(session) };
         match self.commit(&caller, change).await {
             Ok(_) | Err(store::Error::TicketMoved) => Ok(()),
             Err(error) => Err(error),
@@ -56,19 +60,15 @@ impl Task {
             let Some(mut session) = self.app.0.store.get(&caller, &self.login.key).await? else {
                 return Ok(());
             };
-            if session.login_ticket.as_ref() != Some(&self.login.ticket.hash())
-                || session.state.pending().is_none()
-            {
+            // Beside usable material the row's state is not the login's; told twice, it is there already.
+            let Ok(moved) = session.apply(Event::PasswordRequired, caller.now) else { return Ok(()) };
+            if !self.app.is_mine(&session, &self.login) {
                 return Ok(());
             }
-            let moved = session.apply(Event::PasswordRequired, caller.now)?;
             let change = Change {
-                expected: Expected::Revision(session.revision),
-                session,
-                material: MaterialChange::Keep,
-                lease: LeaseRule::Ignore,
-                login_ticket: TicketRule::MustBe(self.login.ticket.hash()),
+                login_ticket: self.app.mine(&self.login),
                 events: vec![NewEvent::transition(moved, &self.login.subject)],
+                ..Change::of(session)
             };
             self.app.commit(&caller, change).await?;
             Ok(())

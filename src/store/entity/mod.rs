@@ -3,6 +3,8 @@
 #![expect(unreachable_pub, reason = "SeaORM's derives want public types; the module itself is private")]
 
 pub(super) mod event;
+pub(super) mod log_out;
 pub(super) mod material;
 pub(super) mod session;
 pub(super) mod setting;
+pub(super) mod tokens;

@@ -30,6 +30,7 @@ pub struct Model {
     pub revision: i64,
     pub material_version: i64,
     pub login_ticket: Option<String>,
+    pub login_owner: Option<String>,
     #[sea_orm(column_type = "JsonBinary")]
     pub labels: Json,
     /// SHA-256 of the lease id; the id itself is never stored.

@@ -1,10 +1,10 @@
 -- Stores a new login, makes it the active one of its session and supersedes the former active one.
--- KEYS: the ticket, the session's active pointer, the request (may be left out)
+-- KEYS: the ticket, the session's active pointer, the ticket's owner, the running logins, the request (may be left out)
 -- ARGV: ticket, ticket hash, state, 1 if ended, contents, checkpoint (may be empty), ttl in ms, channel,
---       what stands before a ticket in its key
+--       what stands before a ticket in its key, replica, its tenure in ms
 -- Answers {'existing', ticket}, {'taken'} or {'new', superseded ticket or ''}.
-if KEYS[3] then
-  local known = redis.call('GET', KEYS[3])
+if KEYS[5] then
+  local known = redis.call('GET', KEYS[5])
   if known and redis.call('EXISTS', ARGV[9] .. known) == 1 then
     return { 'existing', known }
   end
@@ -13,7 +13,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   return { 'taken' }
 end
 
-redis.call('HSET', KEYS[1], 'h', ARGV[2], 'v', 1, 's', ARGV[3], 'f', ARGV[4], 'd', ARGV[5])
+redis.call('HSET', KEYS[1], 'h', ARGV[2], 'v', 1, 's', ARGV[3], 'f', ARGV[4], 'd', ARGV[5], 'o', ARGV[10])
 if ARGV[6] ~= '' then
   redis.call('HSET', KEYS[1], 'c', ARGV[6])
 end
@@ -32,8 +32,15 @@ if former then
 end
 
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[7])
-if KEYS[3] then
-  redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[7])
+if KEYS[5] then
+  redis.call('SET', KEYS[5], ARGV[1], 'PX', ARGV[7])
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('SET', KEYS[3], ARGV[10], 'PX', ARGV[11])
+redis.call('ZADD', KEYS[4], now + ARGV[11], ARGV[1])
+if redis.call('PTTL', KEYS[4]) < tonumber(ARGV[7]) then
+  redis.call('PEXPIRE', KEYS[4], ARGV[7])
 end
 redis.call('PUBLISH', ARGV[8], ARGV[2])
 return { 'new', superseded }

@@ -1,10 +1,14 @@
--- Writes a login that has neither changed nor ended since it was read. Its time to live stays.
+-- Writes a login that has neither changed nor ended since it was read, by the replica that runs it. Its time to live
+-- stays.
 -- KEYS: the ticket
--- ARGV: version read, state, 1 if ended, contents, keep | set | clear, checkpoint, channel, ticket hash
--- Answers -1 if there is none, 0 if it changed or ended, else 1.
-local row = redis.call('HMGET', KEYS[1], 'v', 'f')
+-- ARGV: version read, state, 1 if ended, contents, keep | set | clear, checkpoint, channel, ticket hash, replica
+-- Answers -1 if there is none, -2 if another replica runs it, 0 if it changed or ended, else 1.
+local row = redis.call('HMGET', KEYS[1], 'v', 'f', 'o')
 if not row[1] then
   return -1
+end
+if row[3] ~= ARGV[9] then
+  return -2
 end
 if row[1] ~= ARGV[1] or row[2] ~= '0' then
   return 0

@@ -66,6 +66,12 @@ async fn a_telegram_that_never_answers_holds_nobody_beyond_the_deadline() {
 
 async fn a_flood_wait_is_told_with_its_pause_and_a_short_one_is_waited_out(shape: Shape) {
     let world = World::start(shape).await;
+    world.sandbox.fault("auth.exportLoginToken", 1, Fault::Error("FLOOD_WAIT_1")).await;
+    let login = world.code("short").await;
+    world.scan(&login, ANN).await;
+    let end = world.finalize(&login.ticket, "").await.expect("the login ends");
+    assert_eq!(end.state(), LoginState::Authorized);
+
     world.sandbox.fault("auth.exportLoginToken", 1, Fault::Error("FLOOD_WAIT_300")).await;
     let flood = refused(world.begin(qr("bot")).await);
     assert_eq!((flood.code(), reason(&flood).as_str()), (Code::ResourceExhausted, "TELEGRAM_FLOOD_WAIT"));
@@ -73,11 +79,14 @@ async fn a_flood_wait_is_told_with_its_pause_and_a_short_one_is_waited_out(shape
     assert!((Duration::from_secs(290)..=Duration::from_secs(300)).contains(&told), "{told:?}");
     assert_eq!(world.session("bot").await.state(), SessionState::Absent);
 
-    world.sandbox.fault("auth.exportLoginToken", 1, Fault::Error("FLOOD_WAIT_1")).await;
-    let login = world.code("bot").await;
-    world.scan(&login, ANN).await;
-    let end = world.finalize(&login.ticket, "").await.expect("the login ends");
-    assert_eq!(end.state(), LoginState::Authorized);
+    // Telegram is not asked again before that time, whoever asks here.
+    let asked = world.sandbox.calls("auth.exportLoginToken").await;
+    let again = refused(world.begin(qr("other")).await);
+    assert_eq!(reason(&again), "TELEGRAM_FLOOD_WAIT");
+    let left = pause(&again).expect("when to try again");
+    assert!((Duration::from_secs(280)..=Duration::from_secs(300)).contains(&left), "{left:?}");
+    assert_eq!(world.sandbox.calls("auth.exportLoginToken").await, asked);
+    refused(world.find("other").await);
     world.stop().await;
 }
 

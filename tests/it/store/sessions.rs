@@ -6,7 +6,7 @@ use usm::{
     domain::{
         event::{Kind, NewEvent, Transition},
         fingerprint::Fingerprint,
-        id::TicketHash,
+        id::{ReplicaId, TicketHash},
         session::{
             AbsentReason, Account, AuthorizedReason, Custody, LogOut, Pending, Rest, RevokedReason,
             StaleReason, State, StateName,
@@ -138,15 +138,26 @@ async fn a_change_raises_the_revision_and_writes_its_events(place: Place) {
 
 async fn a_newer_login_keeps_the_older_from_writing(place: Place) {
     let ticket = |byte: &str| TicketHash::from_stored(byte.repeat(32));
+    let replica = |name: &str| ReplicaId::from_stored(name.to_owned());
+    let must_be =
+        |byte: &str, owner: &str| TicketRule::MustBe { ticket: ticket(byte), owner: replica(owner) };
     let mut session = absent("acme", "a");
     session.login_ticket = Some(ticket("aa"));
+    session.login_owner = Some(replica("r1"));
     let session = place.store.commit(&service(), change(session, Expected::New)).await.expect("new");
     let mut finish = change(session.clone(), Expected::Revision(session.revision));
-    finish.login_ticket = TicketRule::MustBe(ticket("bb"));
+    finish.login_ticket = must_be("bb", "r1");
     let refused = place.store.commit(&service(), finish.clone()).await;
     assert!(matches!(refused, Err(Error::TicketMoved)), "{refused:?}");
-    finish.login_ticket = TicketRule::MustBe(ticket("aa"));
+    finish.login_ticket = must_be("aa", "r2");
+    let refused = place.store.commit(&service(), finish.clone()).await;
+    assert!(matches!(refused, Err(Error::TicketMoved)), "another replica runs it: {refused:?}");
+    assert_eq!(place.store.logins_of(&service(), &replica("r1")).await.expect("read"), [ticket("aa")]);
+    assert_eq!(place.store.logins_of(&service(), &replica("r2")).await.expect("read"), []);
+    finish.login_ticket = must_be("aa", "r1");
+    finish.session.forget_login();
     place.store.commit(&service(), finish).await.expect("its own ticket");
+    assert_eq!(place.store.logins_of(&service(), &replica("r1")).await.expect("read"), []);
 }
 
 async fn material_is_replaced_and_wiped(place: Place) {

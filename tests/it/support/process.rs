@@ -90,6 +90,11 @@ impl Installation {
         installation
     }
 
+    /// Another replica with the same settings, in a folder of its own.
+    pub(crate) fn twin(&self) -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), settings: self.settings.clone() }
+    }
+
     pub(crate) fn set(&mut self, name: &'static str, value: &str) {
         self.settings.insert(name, value.to_owned());
     }
@@ -184,10 +189,16 @@ impl Process {
 
     /// Asks it to stop and waits until it has.
     pub(crate) async fn stop(&mut self) -> ExitStatus {
-        let pid = fs::read_to_string(&self.pid).expect("written by the wrapper");
-        let told = Command::new("kill").args(["-TERM", pid.trim()]).status().expect("kill is there");
-        assert!(told.success(), "it was there to be told");
+        self.signal("TERM");
         self.ended().await
+    }
+
+    /// Sends the program a signal, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = fs::read_to_string(&self.pid).expect("written by the wrapper");
+        let told =
+            Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().expect("kill is there");
+        assert!(told.success(), "it was there to be told");
     }
 
     async fn ended(&mut self) -> ExitStatus {

@@ -16,9 +16,9 @@ use tonic::{
     transport::{Channel, Endpoint as Address},
 };
 use usm::{
-    app::{Adapters, App, Settings},
+    app::{Adapters, App, LoginLimits, Settings, ownership::TakeOver},
     boot::ports::{self, Closing, Ports, Served},
-    domain::{caller::Scope, id::TenantId, secret::Secret},
+    domain::{budget::Limit, caller::Scope, id::TenantId, secret::Secret},
     grpc::{
         Edge, Facts, Reflection, Room,
         auth::{Authenticator, Order, Role, issue},
@@ -63,6 +63,7 @@ pub(crate) struct Setup {
     pub(crate) lease_ttl: Duration,
     pub(crate) quiet_gap: Duration,
     pub(crate) ticket_ttl: Duration,
+    pub(crate) login_limits: LoginLimits,
     pub(crate) closing: Closing,
     pub(crate) cors_origins: Vec<&'static str>,
 }
@@ -78,6 +79,7 @@ impl Setup {
             lease_ttl: Duration::from_secs(90),
             quiet_gap: Duration::from_secs(1),
             ticket_ttl: Duration::from_secs(120),
+            login_limits: LoginLimits { phone: limit(5), api_id: limit(10_000), tenant: limit(2_000) },
             closing: Closing { delay: Duration::ZERO, grace: Duration::from_secs(5) },
             cors_origins: Vec::new(),
         }
@@ -93,6 +95,10 @@ impl Setup {
         let dcs = BTreeMap::from([(2, address)]);
         Self::with(Endpoint::sandbox(2, dcs, &[NOBODYS_KEY]).expect("a sound endpoint"))
     }
+}
+
+pub(crate) fn limit(logins: u32) -> Limit {
+    Limit { logins, span: Duration::from_secs(3600) }
 }
 
 /// A running server; stopped by [`Server::stop`], cut off when dropped.
@@ -125,6 +131,7 @@ impl Server {
         let folder = std::env::temp_dir().join(format!("usm-server-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&folder).unwrap();
         let app = app(&setup, &folder).await;
+        app.share_logins(TakeOver::Yes);
 
         let stop_streams = CancellationToken::new();
         let edge = Edge {
@@ -268,6 +275,7 @@ async fn app(setup: &Setup, folder: &Path) -> App {
             api_keys: BTreeMap::from([("MASTER".to_owned(), api_key)]),
             api_key_default: "MASTER".to_owned(),
             logins_max: 64,
+            login_limits: setup.login_limits,
         },
     )
 }

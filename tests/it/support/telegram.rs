@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -30,7 +31,7 @@ pub(crate) const API_ID: i32 = 17349;
 
 /// A running sandbox; stops when dropped.
 pub(crate) struct TelegramSandbox {
-    sandbox: Sandbox,
+    sandbox: Arc<Sandbox>,
 }
 
 /// An account to be made; what is not said is left out.
@@ -69,7 +70,12 @@ pub(crate) struct Key {
 impl TelegramSandbox {
     pub(crate) async fn start() -> Self {
         let sandbox = Sandbox::start(Config::default()).await.expect("the sandbox starts on free ports");
-        Self { sandbox }
+        Self { sandbox: Arc::new(sandbox) }
+    }
+
+    /// The same sandbox for another view of it; it stops with the last one.
+    pub(crate) fn share(&self) -> Self {
+        Self { sandbox: self.sandbox.clone() }
     }
 
     /// With these settings of `POST /config`, such as `{"qr_ttl": 2}`.

@@ -153,6 +153,45 @@ impl<S> World<S> {
         login
     }
 
+    pub(crate) async fn begin_phone(&self, request: v1::StartPhoneLoginRequest) -> Result<v1::Login, Status> {
+        let answer = self.logins.clone().start_phone_login(within(30, request)).await?;
+        Ok(answer.into_inner().login.expect("a login"))
+    }
+
+    pub(crate) async fn begin_bot(&self, request: v1::StartBotLoginRequest) -> Result<v1::Login, Status> {
+        let answer = self.logins.clone().start_bot_login(within(30, request)).await?;
+        Ok(answer.into_inner().login.expect("a login"))
+    }
+
+    /// A login whose code is on its way to the account's owner.
+    pub(crate) async fn phoned(&self, app: &str, user: i64) -> v1::Login {
+        let login = self.begin_phone(phone(app, user)).await.expect("a login starts");
+        assert_eq!(login.state(), LoginState::WaitingCode);
+        login
+    }
+
+    /// What the account's owner reads on their other device.
+    pub(crate) async fn sent_code(&self, user: i64) -> String {
+        let codes = self.sandbox.get("/codes").await.expect("always there");
+        let codes = codes.as_array().cloned().or_else(|| codes["codes"].as_array().cloned()).expect("a list");
+        let number = number(user);
+        let mine = codes.iter().rev().find(|code| code["phone"] == json!(number)).expect("a code was sent");
+        mine["code"].as_str().expect("digits").to_owned()
+    }
+
+    pub(crate) async fn submit_code(&self, ticket: &str, code: &str) -> Result<v1::Login, Status> {
+        let request =
+            v1::SubmitCodeRequest { ticket: ticket.to_owned(), code: code.to_owned(), ..Default::default() };
+        let answer = self.logins.clone().submit_code(within(30, request)).await?;
+        Ok(answer.into_inner().login.expect("a login"))
+    }
+
+    pub(crate) async fn resend(&self, ticket: &str) -> Result<v1::Login, Status> {
+        let request = v1::ResendCodeRequest { ticket: ticket.to_owned(), ..Default::default() };
+        let answer = self.logins.clone().resend_code(within(30, request)).await?;
+        Ok(answer.into_inner().login.expect("a login"))
+    }
+
     pub(crate) async fn scan(&self, login: &v1::Login, user: i64) {
         self.sandbox.scan(&Secret::new(login.qr_url.as_str()), user).await.expect("a valid code");
     }
@@ -322,6 +361,29 @@ pub(crate) async fn people(settings: Value) -> TelegramSandbox {
 
 pub(crate) fn qr(app: &str) -> v1::StartQrLoginRequest {
     v1::StartQrLoginRequest { tenant_id: TENANT.to_owned(), app_id: app.to_owned(), ..Default::default() }
+}
+
+/// The phone number of a sandbox's account.
+pub(crate) fn number(user: i64) -> String {
+    format!("99966{user}")
+}
+
+pub(crate) fn phone(app: &str, user: i64) -> v1::StartPhoneLoginRequest {
+    v1::StartPhoneLoginRequest {
+        tenant_id: TENANT.to_owned(),
+        app_id: app.to_owned(),
+        phone_number: format!("+{}", number(user)),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn bot(app: &str, token: &str) -> v1::StartBotLoginRequest {
+    v1::StartBotLoginRequest {
+        tenant_id: TENANT.to_owned(),
+        app_id: app.to_owned(),
+        bot_token: token.to_owned(),
+        ..Default::default()
+    }
 }
 
 pub(crate) fn import(app: &str, data: Vec<u8>) -> v1::ImportSessionRequest {

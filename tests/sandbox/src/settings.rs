@@ -34,6 +34,8 @@ pub struct Settings {
     pub code_ttl: u32,
     /// Wrong login codes that are accepted before the code dies.
     pub code_tries: u32,
+    /// Seconds after which a client may ask for another login code.
+    pub resend_after: u32,
     /// How long a server salt is current; it is still accepted for as long again.
     pub salt_ttl: u32,
     /// How far the server's clock is ahead of the machine's; negative for behind.
@@ -51,12 +53,13 @@ pub struct Settings {
 }
 
 /// All names, in the order in which they are listed.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "qr_ttl",
     "qr_accepted_ttl",
     "code",
     "code_ttl",
     "code_tries",
+    "resend_after",
     "salt_ttl",
     "skew",
     "dup_sessions",
@@ -77,6 +80,7 @@ impl Default for Settings {
             code: String::new(),
             code_ttl: 300,
             code_tries: 5,
+            resend_after: 60,
             salt_ttl: 1800,
             skew: 0,
             dup_sessions: true,
@@ -114,6 +118,7 @@ impl Settings {
             }
             "code_ttl" => self.code_ttl = number("code_ttl", value, 1, DAY)?,
             "code_tries" => self.code_tries = number("code_tries", value, 1, 1000)?,
+            "resend_after" => self.resend_after = number("resend_after", value, 0, DAY)?,
             "salt_ttl" => self.salt_ttl = number("salt_ttl", value, 2, DAY)?,
             "skew" => {
                 let rule = "a whole number of seconds between -86400 and 86400";
@@ -158,6 +163,7 @@ impl Settings {
             "code": self.code,
             "code_ttl": self.code_ttl,
             "code_tries": self.code_tries,
+            "resend_after": self.resend_after,
             "salt_ttl": self.salt_ttl,
             "skew": self.skew,
             "dup_sessions": self.dup_sessions,

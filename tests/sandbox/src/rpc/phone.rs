@@ -17,8 +17,6 @@ const SIGN_UP_REQUIRED: u32 = 0x4474_7e9a;
 const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 5..=15;
 /// After this many resends there is no other way left to deliver a code.
 const RESENDS_MAX: u32 = 2;
-/// Seconds after which a client may ask to resend.
-const RESEND_AFTER: i32 = 60;
 
 /// A phone number reduced to its digits.
 pub(crate) fn digits(phone: &str) -> String {
@@ -74,7 +72,7 @@ pub(super) fn send_code(world: &mut World, call: &Call, r: &mut Reader<'_>) -> A
     if let Some(user) = user {
         tell_other_logins(world, user, &code.code);
     }
-    let answer = sent(&code);
+    let answer = sent(&code, world.settings.resend_after);
     world.codes.push_back(code);
     Ok(answer)
 }
@@ -115,7 +113,7 @@ fn tell_other_logins(world: &mut World, user: UserId, code: &str) {
     world.push_to_user(user, "updateShortMessage", &update);
 }
 
-fn sent(code: &SentCode) -> Vec<u8> {
+fn sent(code: &SentCode, resend_after: u32) -> Vec<u8> {
     let length = code.code.len() as i32;
     let r#type = if code.resends == 0 {
         enums::auth::SentCodeType::App(types::auth::SentCodeTypeApp { length })
@@ -127,7 +125,7 @@ fn sent(code: &SentCode) -> Vec<u8> {
         r#type,
         phone_code_hash: code.hash.clone(),
         next_type: more.then_some(enums::auth::CodeType::Sms),
-        timeout: more.then_some(RESEND_AFTER),
+        timeout: more.then_some(i32::try_from(resend_after).unwrap_or(i32::MAX)),
     };
     enums::auth::SentCode::Code(sent).to_bytes()
 }
@@ -147,11 +145,12 @@ pub(super) fn resend_code(world: &mut World, call: &Call, r: &mut Reader<'_>) ->
         return Err(RpcError::new(406, "SEND_CODE_UNAVAILABLE"));
     }
     let (code, until) = (new_code(world), world.now() + i64::from(world.settings.code_ttl));
+    let resend_after = world.settings.resend_after;
     let found = &mut world.codes[at];
     found.code = code;
     found.until = until;
     found.resends += 1;
-    Ok(sent(found))
+    Ok(sent(found, resend_after))
 }
 
 pub(super) fn cancel_code(world: &mut World, call: &Call, r: &mut Reader<'_>) -> Answer {

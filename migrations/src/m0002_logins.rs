@@ -1,0 +1,106 @@
+//! Which replica runs a login, authorizations that are still to be ended, and tokens of earlier log-outs.
+
+use sea_orm_migration::{
+    DbErr, MigrationName, MigrationTrait, SchemaManager, async_trait, schema,
+    sea_orm::{ConnectionTrait as _, DbBackend},
+    sea_query::{ForeignKey, ForeignKeyAction, Index, Table, TableCreateStatement},
+};
+
+use crate::statements::{create_index, create_table, key_text, table};
+
+const POLICIES: &str = include_str!("../postgres/m0002_policies.sql");
+const DOWN_POSTGRES: &str = include_str!("../postgres/m0002_down.sql");
+
+pub(crate) struct Migration;
+
+impl MigrationName for Migration {
+    fn name(&self) -> &str {
+        "m0002_logins"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for sql in up(manager.get_database_backend()) {
+            manager.get_connection().execute_unprepared(&sql).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for sql in down(manager.get_database_backend()) {
+            manager.get_connection().execute_unprepared(&sql).await?;
+        }
+        Ok(())
+    }
+
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+/// The statements of this migration, in order.
+pub(crate) fn up(backend: DbBackend) -> Vec<String> {
+    let sessions = match backend {
+        DbBackend::Postgres => "public.telegram_sessions",
+        _ => "telegram_sessions",
+    };
+    let mut statements = vec![format!("alter table {sessions} add column login_owner text")];
+    statements.extend([log_outs(backend), tokens(backend)].iter().map(|table| create_table(backend, table)));
+    // Replicas look for their own logins while Redis is away, and few rows have one.
+    let owners = Index::create()
+        .name("telegram_sessions_login_owner")
+        .table(table(backend, "public", "telegram_sessions"))
+        .col("login_owner")
+        .take();
+    statements.push(create_index(backend, &owners));
+    if backend == DbBackend::Postgres {
+        statements.push(POLICIES.to_owned());
+    }
+    statements
+}
+
+fn down(backend: DbBackend) -> Vec<String> {
+    match backend {
+        DbBackend::Postgres => vec![DOWN_POSTGRES.to_owned()],
+        _ => vec![
+            "drop table log_outs".to_owned(),
+            "drop table future_auth_tokens".to_owned(),
+            "drop index telegram_sessions_login_owner".to_owned(),
+            "alter table telegram_sessions drop column login_owner".to_owned(),
+        ],
+    }
+}
+
+/// Material whose authorization nobody wants any more. It outlives its session, so nothing refers to one.
+fn log_outs(backend: DbBackend) -> TableCreateStatement {
+    Table::create()
+        .table(table(backend, "usm", "log_outs"))
+        .col(key_text(backend, "id").primary_key())
+        .col(key_text(backend, "tenant_id"))
+        .col(key_text(backend, "app_id"))
+        .col(schema::text("environment"))
+        .col(schema::big_integer("version"))
+        .col(schema::text("key_id"))
+        .col(schema::blob("sealed"))
+        .col(schema::big_integer("create_time"))
+        .take()
+}
+
+fn tokens(backend: DbBackend) -> TableCreateStatement {
+    Table::create()
+        .table(table(backend, "usm", "future_auth_tokens"))
+        .col(key_text(backend, "tenant_id"))
+        .col(key_text(backend, "app_id"))
+        .col(schema::blob("sealed"))
+        .primary_key(Index::create().name("future_auth_tokens_pkey").col("tenant_id").col("app_id"))
+        .foreign_key(
+            ForeignKey::create()
+                .name("future_auth_tokens_of_session")
+                .from(table(backend, "usm", "future_auth_tokens"), ("tenant_id", "app_id"))
+                .to(table(backend, "public", "telegram_sessions"), ("tenant_id", "app_id"))
+                .on_delete(ForeignKeyAction::Cascade),
+        )
+        .take()
+}

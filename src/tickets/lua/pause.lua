@@ -1,0 +1,7 @@
+-- Remembers a pause that Telegram asked for; a longer one that is known stays.
+-- KEYS: the pause
+-- ARGV: ms
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then
+  redis.call('SET', KEYS[1], 1, 'PX', ARGV[1])
+end
+return 1
