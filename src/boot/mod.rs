@@ -20,10 +20,10 @@ pub use self::{
 };
 use crate::{
     app::{App, now},
+    auth,
     config::{self, Config, DatabaseUrl},
     domain::{secret::Secret, time::Timestamp},
-    grpc::{self, auth},
-    http,
+    grpc, http,
     shutdown::Signals,
     store, telemetry, tickets, vault,
 };

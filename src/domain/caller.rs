@@ -32,6 +32,12 @@ impl Scope {
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
     }
+
+    /// The refusal of a credential without it.
+    pub fn missing(self) -> Error {
+        Error::new(Reason::PermissionDenied, "the credential lacks the scope this method needs")
+            .fact("scope", self.name())
+    }
 }
 
 /// Whose objects a caller can see.
@@ -70,12 +76,7 @@ impl Caller {
     /// # Errors
     /// `PERMISSION_DENIED` without the scope.
     pub fn require(&self, scope: Scope) -> Result<(), Error> {
-        if self.scopes.contains(&scope) {
-            Ok(())
-        } else {
-            Err(Error::new(Reason::PermissionDenied, "the credential lacks the scope this method needs")
-                .fact("scope", scope.name()))
-        }
+        if self.scopes.contains(&scope) { Ok(()) } else { Err(scope.missing()) }
     }
 
     /// The service itself acting on what this caller asked for, such as a login's task that outlives the call.

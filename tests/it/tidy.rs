@@ -41,7 +41,7 @@ const FENCES: &[Fence] = &[
         only_in: &["src/telegram/"],
         why: "one place opens connections to Telegram",
     },
-    Fence { names: &["jsonwebtoken"], only_in: &["src/grpc/auth/"], why: "one place judges credentials" },
+    Fence { names: &["jsonwebtoken"], only_in: &["src/auth/"], why: "one place judges credentials" },
     Fence { names: &["aes_gcm"], only_in: &["src/vault/"], why: "one place seals" },
     Fence {
         names: &["opentelemetry*"],
@@ -83,7 +83,7 @@ const FENCES: &[Fence] = &[
             // What is sealed into a ticket.
             "src/tickets/content.rs",
             // Credentials, judged and made.
-            "src/grpc/auth/",
+            "src/auth/",
             "src/boot/mod.rs",
             // What a caller is entitled to.
             "src/grpc/convert/",
@@ -121,10 +121,13 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     (&["store", "tickets", "vault", "formats"], &["telegram"]),
     (&["store", "tickets", "vault", "telegram"], &["formats"]),
     (
-        &["domain", "telemetry", "config"],
+        &["domain", "telemetry", "config", "auth"],
         &["grpc", "http", "cli", "boot", "app", "store", "tickets", "telegram", "vault", "formats"],
     ),
-    (&["domain"], &["telemetry", "config"]),
+    (&["domain", "auth"], &["telemetry", "config"]),
+    (&["app", "store", "tickets", "telegram", "vault", "formats"], &["auth"]),
+    (&["grpc"], &["http"]),
+    (&["http"], &["grpc"]),
     (&["grpc", "http"], &["cli", "boot", "store", "tickets", "vault", "config"]),
 ];
 

@@ -17,12 +17,10 @@ use tonic::{
 };
 use usm::{
     app::{Adapters, App, Settings},
+    auth::{Authenticator, Order, Role, issue},
     boot::ports::{self, Closing, Ports, Served},
     domain::{caller::Scope, id::TenantId, secret::Secret},
-    grpc::{
-        Edge, Facts, Reflection, Room,
-        auth::{Authenticator, Order, Role, issue},
-    },
+    grpc::{Edge, Facts, Reflection, Room},
     http::{self, Readiness},
     store::{Options, Store},
     telegram::{ApiKey, Telegram, endpoint::Endpoint},

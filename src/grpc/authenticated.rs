@@ -1,16 +1,19 @@
 //! An admitted call, before it is known which object it is about.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Instant;
 
 use crate::{
+    auth::{Credential, Refused},
     domain::{
-        caller::{Authority, Caller, Scope},
-        error::{Error, Reason},
+        caller::{Authority, Caller},
+        error::Error,
         id::{AppId, LeaseId, SessionKey, TenantId, Ticket},
         time::Timestamp,
     },
     grpc::{
-        auth::{Credential, Refused, Role},
         policy::{Row, Who},
         status,
     },
@@ -20,7 +23,7 @@ use crate::{
 /// A call that may go to its handler. The only way from here to a [`Caller`] is through what the request names,
 /// so no handler can forget to look at the tenant.
 #[derive(Clone, Debug)]
-pub struct Authenticated {
+pub(crate) struct Authenticated {
     caller: Option<Caller>,
     now: Timestamp,
     deadline: Instant,
@@ -55,22 +58,7 @@ impl Authenticated {
             return Ok(Self { caller: None, now, deadline });
         };
         let credential = credential.ok_or(Refused::Missing)?;
-        let scopes = credential.scopes();
-        let authority = match (credential.role, credential.tenant) {
-            (Role::Anon, _) => return Err(lacks(scope)),
-            (Role::ServiceRole, _) => Authority::Service,
-            (Role::Authenticated, Some(tenant)) => Authority::Tenant(tenant),
-            (Role::Authenticated, None) => {
-                return Err(Error::new(
-                    Reason::PermissionDenied,
-                    "the token names no tenant; put tenant_id into its app_metadata",
-                ));
-            }
-        };
-        let caller = Caller { subject: credential.subject, authority, scopes, now, deadline, trace };
-        if !caller.scopes.contains(&scope) {
-            return Err(lacks(scope));
-        }
+        let caller = credential.into_caller(scope, now, deadline, trace)?;
         Ok(Self { caller: Some(caller), now, deadline })
     }
 
@@ -136,9 +124,4 @@ impl Authenticated {
     pub(crate) fn for_service_itself(self) -> Caller {
         Caller { scopes: Vec::new(), ..Caller::as_service("health", self.now, self.deadline) }
     }
-}
-
-fn lacks(scope: Scope) -> Error {
-    Error::new(Reason::PermissionDenied, "the credential lacks the scope this method needs")
-        .fact("scope", scope.name())
 }
