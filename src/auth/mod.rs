@@ -206,7 +206,8 @@ fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+/// The scheme and the rest of the one `authorization` header; `None` without one.
+pub(crate) fn authorization(headers: &HeaderMap) -> Result<Option<(&str, &str)>, Refused> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -215,14 +216,20 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
         return Err(Refused::Malformed);
     }
     let text = value.to_str().map_err(|_| Refused::Malformed)?;
-    match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-            let token = token.trim();
-            if token.is_empty() || token.len() > token::TOKEN_BYTES_MAX {
-                return Err(Refused::Malformed);
+    let (scheme, rest) = text.split_once(' ').ok_or(Refused::Malformed)?;
+    Ok(Some((scheme, rest.trim())))
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+    match authorization(headers)? {
+        None => Ok(None),
+        Some((scheme, token)) => {
+            let possible = (1..=token::TOKEN_BYTES_MAX).contains(&token.len());
+            if possible && scheme.eq_ignore_ascii_case("bearer") {
+                Ok(Some(token))
+            } else {
+                Err(Refused::Malformed)
             }
-            Ok(Some(token))
         }
-        Some(_) | None => Err(Refused::Malformed),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::domain::{
     error::{Error, Reason},
-    id::TenantId,
+    id::{AppId, SessionKey, TenantId},
     time::Timestamp,
 };
 
@@ -71,6 +71,20 @@ impl Caller {
             Authority::Service => true,
             Authority::Tenant(own) => own == tenant,
         }
+    }
+
+    /// The session that a request names; a tenant's caller may leave the tenant out.
+    ///
+    /// # Errors
+    /// `ARGUMENT_INVALID` for malformed ids; `SESSION_NOT_FOUND` for another tenant's session, whether it exists
+    /// or not.
+    pub fn session(&self, tenant: &str, app: &str) -> Result<SessionKey, Error> {
+        let tenant = match (tenant, &self.authority) {
+            ("", Authority::Tenant(own)) => own.clone(),
+            (named, Authority::Tenant(_) | Authority::Service) => TenantId::parse(named)?,
+        };
+        let key = SessionKey { tenant, app: AppId::parse(app)? };
+        if self.sees(&key.tenant) { Ok(key) } else { Err(Error::session_not_found()) }
     }
 
     /// # Errors

@@ -9,8 +9,8 @@ use crate::{
     auth::{Credential, Refused},
     domain::{
         caller::{Authority, Caller},
-        error::Error,
-        id::{AppId, LeaseId, SessionKey, TenantId, Ticket},
+        error::{Error, Reason},
+        id::{LeaseId, SessionKey, TenantId, Ticket},
         time::Timestamp,
     },
     grpc::{
@@ -73,15 +73,11 @@ impl Authenticated {
     /// or not.
     pub(crate) fn for_session(self, tenant: &str, app: &str) -> Result<(Caller, SessionKey), Error> {
         let caller = self.into_caller()?;
-        let tenant = match (tenant, &caller.authority) {
-            ("", Authority::Tenant(own)) => own.clone(),
-            (named, Authority::Tenant(_) | Authority::Service) => TenantId::parse(named)?,
-        };
-        let key = SessionKey { tenant, app: AppId::parse(app)? };
-        if !caller.sees(&key.tenant) {
-            metrics::tenant_denied();
-            return Err(Error::session_not_found());
-        }
+        let key = caller.session(tenant, app).inspect_err(|error| {
+            if error.reason == Reason::SessionNotFound {
+                metrics::tenant_denied();
+            }
+        })?;
         Ok((caller, key))
     }
 

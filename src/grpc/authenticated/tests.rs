@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     auth::Role,
-    domain::{caller::Scope, error::Reason},
+    domain::caller::Scope,
     grpc::policy::{self, TABLE, Who},
 };
 
