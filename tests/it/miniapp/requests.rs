@@ -9,7 +9,7 @@ use super::{
 };
 use crate::support::{
     server::{Server, Setup, tenant_token},
-    world::{ANN, Shape, TENANT},
+    world::{ANN, Plan, Shape, TENANT},
 };
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -100,7 +100,7 @@ async fn pages_of_named_origins_may_call() {
 #[tokio::test]
 async fn a_replica_without_room_says_when_to_come_back() {
     let room = usm::grpc::Room { requests_max: 256, streams_max: 1 };
-    let stage = Stage::set_up(Shape::Embedded, |setup| setup.room = room).await;
+    let stage = Stage::set_up(Shape::Embedded, Plan::default(), |setup| setup.room = room).await;
     let login = stage.started(WITH_TOKEN, ANN, "news").await;
     let path = format!("/api/qr/events?ticket={}", login.ticket);
     let first = login.page.open(Method::GET, &path, &[], Vec::new()).await;

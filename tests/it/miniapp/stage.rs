@@ -41,12 +41,12 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn start(shape: Shape) -> Self {
-        Self::set_up(shape, |_| {}).await
+        Self::set_up(shape, Plan::default(), |_| {}).await
     }
 
-    pub(super) async fn set_up(shape: Shape, change: impl FnOnce(&mut Setup)) -> Self {
+    pub(super) async fn set_up(shape: Shape, plan: Plan, change: impl FnOnce(&mut Setup)) -> Self {
         let telegram = Signer::new();
-        let world = World::set_up(shape, Plan::default(), |setup| {
+        let world = World::set_up(shape, plan, |setup| {
             setup.bots = bots();
             setup.public_key = telegram.public_key();
             let tolerance = std::time::Duration::from_secs(300);
