@@ -142,12 +142,12 @@ pub(super) fn now() -> i64 {
 pub(super) struct Signer(Ed25519KeyPair);
 
 impl Signer {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
         Self(Ed25519KeyPair::from_pkcs8(document.as_ref()).expect("a key"))
     }
 
-    fn public_key(&self) -> [u8; 32] {
+    pub(super) fn public_key(&self) -> [u8; 32] {
         self.0.public_key().as_ref().try_into().expect("32 bytes")
     }
 
