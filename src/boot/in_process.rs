@@ -9,11 +9,11 @@ use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Error, app, edge, install_crypto};
+use super::{Error, app, edges, install_crypto};
 use crate::{
     app::{App, ownership::TakeOver},
+    auth::Authenticator,
     config::Config,
-    grpc::auth::Authenticator,
 };
 
 /// Bytes under way between the command and the service.
@@ -56,7 +56,7 @@ pub async fn in_process(config: Config, user: &str) -> Result<InProcess, Error> 
     app.share_logins(TakeOver::No);
     let stop = CancellationToken::new();
     let authenticator = Authenticator::in_process(format!("cli:{user}"));
-    let (routes, _health) = edge(&app, &config, authenticator, stop.clone()).build().await;
+    let (routes, _health) = edges::grpc(&app, &config, authenticator, stop.clone()).build().await;
     let (client, server) = tokio::io::duplex(PIPE_LENGTH);
     let ended = stop.clone();
     let serving = tokio::spawn(async move {

@@ -3,6 +3,7 @@
 //! May name everything. Starting and stopping have an order; both are written down here and nowhere else.
 
 mod app;
+mod edges;
 mod in_process;
 pub mod ports;
 mod secrets;
@@ -20,9 +21,9 @@ pub use self::{
 };
 use crate::{
     app::{App, now, ownership::TakeOver},
-    config::{self, Config, DatabaseUrl},
+    auth,
+    config::{Config, DatabaseUrl},
     domain::{secret::Secret, time::Timestamp},
-    grpc::{self, auth},
     http,
     shutdown::Signals,
     store, telemetry, tickets, vault,
@@ -30,8 +31,6 @@ use crate::{
 
 /// How long finding the address of a configured host may take.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
-/// Streams that may run at once beside the calls.
-const STREAMS_MAX: usize = 10_000;
 /// Kept for tasks after the calls' own grace period.
 const TASKS_GRACE: Duration = Duration::from_secs(2);
 
@@ -133,7 +132,7 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     app.share_logins(TakeOver::Yes);
     let (shutdown, draining, streams) =
         <(CancellationToken, CancellationToken, CancellationToken)>::default();
-    let (routes, health) = edge(&app, &config, authenticator, streams.clone()).build().await;
+    let (routes, health) = edges::grpc(&app, &config, authenticator.clone(), streams.clone()).build().await;
     let asked = app.clone();
     let readiness = http::Readiness::new(
         move || {
@@ -142,10 +141,11 @@ pub async fn start(config: Config) -> Result<Server, Error> {
         },
         draining.clone(),
     );
+    let miniapp = http::miniapp::routes(edges::miniapp(&app, &config, authenticator, streams.clone()));
     let served = Served {
         grpc: routes,
         health,
-        web: http::probes(readiness.clone()),
+        web: http::probes(readiness.clone()).merge(miniapp),
         metrics: metrics_address.map(|_| (http::metrics(exporter.clone(), readiness), exporter)),
         draining,
         stop_streams: streams,
@@ -271,31 +271,6 @@ fn service_token(secret: &Secret, subject: &str, ttl: Duration, now: Timestamp) 
         ttl,
     };
     Ok(auth::issue(secret, &order, now)?)
-}
-
-fn edge(
-    app: &App,
-    config: &Config,
-    authenticator: auth::Authenticator,
-    stop: CancellationToken,
-) -> grpc::Edge {
-    grpc::Edge {
-        app: app.clone(),
-        authenticator,
-        room: grpc::Room { requests_max: config.limits.requests_max, streams_max: STREAMS_MAX },
-        message_size_max: config.limits.message_size_max,
-        reflection: match config.listen.reflection {
-            config::Reflection::Served => grpc::Reflection::Served,
-            config::Reflection::Hidden => grpc::Reflection::Hidden,
-        },
-        facts: grpc::Facts {
-            quiet_gap: config.leases.quiet_gap,
-            ticket_ttl: config.logins.ticket_ttl,
-            material_size_max: i64::try_from(crate::app::import::DATA_LENGTH_MAX).unwrap_or(i64::MAX),
-        },
-        cors_origins: config.listen.cors_origins.iter().filter_map(|origin| origin.parse().ok()).collect(),
-        stop,
-    }
 }
 
 /// One provider of cryptography for every TLS connection. A second call finds it installed, which is as good.

@@ -1,6 +1,8 @@
-//! The HTTP edge: health, readiness and metrics.
+//! The HTTP edge: health, readiness and metrics, and the routes of the Mini App.
 //!
-//! Knows of the service only whether it is ready.
+//! Turns requests into the domain's types and back, and decides nothing about sessions.
+
+pub mod miniapp;
 
 use std::{future::Future, sync::Arc};
 

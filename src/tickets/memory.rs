@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 mod budget;
 
-use super::{CheckpointChange, Created, Error, Watch, watch::Watches};
+use super::{CheckpointChange, Created, Error, Watch, used::Used, watch::Watches};
 use crate::domain::{
     budget::{Budget, Paused, Spent},
     id::{ReplicaId, RequestId, SessionKey, Ticket, TicketHash},
@@ -30,6 +30,7 @@ pub struct Memory {
     watches: Watches,
     budgets: budget::Budgets,
     replica: ReplicaId,
+    used: Used,
     capacity: usize,
 }
 
@@ -96,6 +97,7 @@ impl Memory {
         Self {
             rows: Mutex::new(rows),
             watches: Watches::default(),
+            used: Used::default(),
             budgets: budget::Budgets::default(),
             replica: ReplicaId::from_random(*uuid::Uuid::new_v4().as_bytes()),
             capacity,
@@ -198,6 +200,10 @@ impl Memory {
 
     pub(super) fn watch(&self, ticket: &Ticket) -> Result<Watch, Error> {
         self.watches.begin(ticket.hash())
+    }
+
+    pub(super) fn use_once(&self, what: &str, ttl: Duration) -> Result<bool, Error> {
+        self.used.note(what, ttl, Instant::now())
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {

@@ -10,10 +10,8 @@ use crate::{
         login::{CodeDelivery, CodeWay, Failure, Login, Method, State},
         time::Timestamp,
     },
-    grpc::{
-        convert::{duration, timestamp},
-        qr,
-    },
+    grpc::convert::{duration, timestamp},
+    qr,
 };
 
 /// # Errors

@@ -140,9 +140,11 @@ fn a_login(state: State) -> Login {
         expire_time: NOW + Duration::from_secs(600),
         expected_user: None,
         api_key_alias: "MASTER".to_owned(),
+        device: Device::default(),
         subject: "service_role".to_owned(),
         request_id: None,
         migrated_to: None,
+        code_delivery: None,
         labels: std::collections::BTreeMap::from([("purpose".to_owned(), "news".to_owned())]),
         version: 1,
     }
@@ -157,11 +159,11 @@ fn qr() -> State {
 
 #[test]
 fn a_login_shows_its_code_only_while_it_waits_for_a_scan() {
-    let shown = login::login(&a_login(qr())).expect("drawn");
+    let shown = login::login(&a_login(qr()), NOW).expect("drawn");
     assert_eq!(shown.qr_url, "tg://login?token=AAECAwQF");
     assert!(shown.qr_png.starts_with(b"\x89PNG"));
     assert!(!format!("{shown:?}").contains("AAECAwQF"));
-    let done = login::login(&a_login(State::Authorized { telegram_user_id: 42 })).expect("sound");
+    let done = login::login(&a_login(State::Authorized { telegram_user_id: 42 }), NOW).expect("sound");
     assert_eq!((done.qr_url.as_str(), done.qr_png.len(), done.telegram_user_id), ("", 0, 42));
 }
 
@@ -172,7 +174,7 @@ fn a_failed_login_says_why_in_the_words_of_errors() {
         message: "another account".to_owned(),
         retry_after: Some(Duration::from_secs(5)),
     };
-    let failed = login::login(&a_login(State::Failed(failure))).expect("sound").failure.expect("why");
+    let failed = login::login(&a_login(State::Failed(failure)), NOW).expect("sound").failure.expect("why");
     assert_eq!(failed.reason, "ACCOUNT_MISMATCH");
     assert_eq!(failed.retry_after, Some(prost_types::Duration { seconds: 5, nanos: 0 }));
 }
@@ -184,7 +186,7 @@ fn a_watcher_hears_of_a_migration_once_and_before_the_next_step() {
     let mut moved = a_login(State::WaitingPassword { hint: None, attempts_left: 5 });
     moved.migrated_to = Some(4);
     let names = |before: Option<&Login>, now: &Login| -> Vec<&'static str> {
-        let answers = login::steps(before, now).expect("sound");
+        let answers = login::steps(before, now, NOW).expect("sound");
         answers
             .into_iter()
             .map(|answer| match answer.step {

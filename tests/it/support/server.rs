@@ -17,13 +17,14 @@ use tonic::{
 };
 use usm::{
     app::{Adapters, App, LoginLimits, Settings, ownership::TakeOver},
+    auth::{Authenticator, Order, Role, issue},
     boot::ports::{self, Closing, Ports, Served},
-    domain::{budget::Limit, caller::Scope, id::TenantId, secret::Secret},
-    grpc::{
-        Edge, Facts, Reflection, Room,
-        auth::{Authenticator, Order, Role, issue},
+    domain::{budget::Limit, caller::Scope, id::TenantId, miniapp::Bots, secret::Secret},
+    grpc::{Edge, Facts, Reflection, Room},
+    http::{
+        self, Readiness,
+        miniapp::{Callbacks, MiniApp},
     },
-    http::{self, Readiness},
     store::{Options, Store},
     telegram::{ApiKey, Telegram, endpoint::Endpoint},
     telemetry,
@@ -66,6 +67,10 @@ pub(crate) struct Setup {
     pub(crate) login_limits: LoginLimits,
     pub(crate) closing: Closing,
     pub(crate) cors_origins: Vec<&'static str>,
+    pub(crate) bots: Bots,
+    /// Of whoever signs initData.
+    pub(crate) public_key: [u8; 32],
+    pub(crate) callbacks: Option<Callbacks>,
 }
 
 impl Setup {
@@ -82,6 +87,9 @@ impl Setup {
             login_limits: LoginLimits { phone: limit(5), api_id: limit(10_000), tenant: limit(2_000) },
             closing: Closing { delay: Duration::ZERO, grace: Duration::from_secs(5) },
             cors_origins: Vec::new(),
+            bots: Bots::new(),
+            public_key: [0; 32],
+            callbacks: None,
         }
     }
 
@@ -152,6 +160,19 @@ impl Server {
             cors_origins: setup.cors_origins.iter().map(|origin| origin.parse().unwrap()).collect(),
             stop: stop_streams.clone(),
         };
+        let miniapp = MiniApp {
+            app: app.clone(),
+            authenticator: edge.authenticator.clone(),
+            bots: setup.bots.clone(),
+            public_key: setup.public_key,
+            callbacks: setup.callbacks.clone(),
+            room: http::miniapp::Room {
+                requests_max: setup.room.requests_max,
+                streams_max: setup.room.streams_max,
+            },
+            cors_origins: edge.cors_origins.clone(),
+            stop: stop_streams.clone(),
+        };
         let exporter = telemetry::metrics::install().unwrap();
         let (grpc, health) = edge.build().await;
         let draining = CancellationToken::new();
@@ -168,7 +189,7 @@ impl Server {
         let served = Served {
             grpc,
             health,
-            web: http::probes(readiness.clone()),
+            web: http::probes(readiness.clone()).merge(http::miniapp::routes(miniapp)),
             metrics: Some((http::metrics(exporter.clone(), readiness), exporter)),
             draining,
             stop_streams,
