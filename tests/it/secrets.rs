@@ -286,6 +286,7 @@ fn values(redis: &Redis) -> Vec<u8> {
         let command: &[&str] = match kind.as_str() {
             "string" => &["GET", &key],
             "hash" => &["HGETALL", &key],
+            "zset" => &["ZRANGE", &key, "0", "-1", "WITHSCORES"],
             // It ended between the two commands.
             "none" => continue,
             other => panic!("a kind that is not looked into: {other}"),

@@ -65,7 +65,7 @@ async fn without_redis_no_login_starts_and_everything_else_goes_on() {
     assert_eq!((away.code(), reason(&away).as_str()), (Code::Unavailable, "TICKETS_UNAVAILABLE"));
     assert!(pause(&away).is_some(), "when to try again");
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    assert_eq!(world.session("new").await.state(), SessionState::Absent, "nothing is left half there");
+    assert_eq!(reason(&refused(world.find("new").await)), "SESSION_NOT_FOUND", "nothing is left half there");
 
     world.renew(&held).await.expect("leases do not know tickets");
     world.release(&held, true).await.expect("released");

@@ -6,12 +6,12 @@ use usm_client::v1::SessionState;
 use crate::support::{
     process::Installation,
     telegram::TelegramSandbox,
-    world::{Shape, World, on_both_shapes},
+    world::{ANN, Shape, World, on_both_shapes},
 };
 
 on_both_shapes!(
     the_program_is_ready_when_it_says_where_it_serves,
-    asked_to_stop_it_ends_its_logins_and_says_success,
+    asked_to_stop_it_says_success_and_leaves_no_login_in_between,
 );
 
 async fn status_line(address: std::net::SocketAddr, path: &str) -> String {
@@ -30,14 +30,22 @@ async fn the_program_is_ready_when_it_says_where_it_serves(shape: Shape) {
     }
 }
 
-async fn asked_to_stop_it_ends_its_logins_and_says_success(shape: Shape) {
+async fn asked_to_stop_it_says_success_and_leaves_no_login_in_between(shape: Shape) {
     let mut world = World::outside(shape, &[]).await;
-    world.code("bot").await;
+    let login = world.code("bot").await;
     assert_eq!(world.session("bot").await.state(), SessionState::PendingQr);
     let status = world.server.process.stop().await;
     assert!(status.success(), "{status}");
     let world = world.restart().await;
-    assert_eq!(world.session("bot").await.state(), SessionState::Absent);
+    match shape {
+        Shape::Embedded => assert_eq!(world.session("bot").await.state(), SessionState::Absent),
+        // Its ticket outlives it, and with it all that the next process needs.
+        Shape::OnServers => {
+            assert_eq!(world.session("bot").await.state(), SessionState::PendingQr);
+            world.scan(&login, ANN).await;
+            world.session_once("bot", SessionState::Authorized).await;
+        }
+    }
 }
 
 #[tokio::test]
