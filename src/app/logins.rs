@@ -192,6 +192,7 @@ impl App {
             labels: request.labels.clone(),
             migrated_to: None,
             code_delivery: None,
+            resend_request: None,
             version: 0,
         };
         let ttl = self.0.settings.ticket_ttl + READABLE_AFTER;
@@ -319,17 +320,25 @@ impl App {
         self.ask(caller, ticket, Ask::Code(code)).await
     }
 
-    /// Has the code sent again, by the next way.
+    /// Has the code sent again, by the next way. A repeated request sends once.
     ///
     /// # Errors
     /// `RESEND_UNAVAILABLE`, with the time to wait if there is another way; `LOGIN_WRONG_STATE`, or how the login ended.
-    pub async fn resend_code(&self, caller: &Caller, ticket: &Ticket) -> Result<Login, Error> {
+    pub async fn resend_code(
+        &self,
+        caller: &Caller,
+        ticket: &Ticket,
+        request: Option<RequestId>,
+    ) -> Result<Login, Error> {
         let login = self.get_login(caller, ticket).await?;
+        if login.has_resent_for(request.as_ref()) {
+            return Ok(login);
+        }
         login.require_code_step()?;
         if let Some(delivery) = &login.code_delivery {
             delivery.require_resend(caller.now)?;
         }
-        self.ask(caller, ticket, Ask::Resend).await
+        self.ask(caller, ticket, Ask::Resend(request)).await
     }
 
     /// Ends the login. One that already ended stays as it is.

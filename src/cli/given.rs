@@ -25,20 +25,35 @@ pub(super) struct PasswordSource {
     password_file: Option<PathBuf>,
 }
 
+/// How the code that the account's owner got is given.
+#[derive(Debug, Args)]
+pub(super) struct CodeSource {
+    /// The code; better given by its variable, a file or the prompt [env: USM_CODE]
+    #[arg(long, value_name = "C", value_parser = secret, conflicts_with = "code_file")]
+    code: Option<Secret>,
+    /// File that holds the code; - is standard input
+    #[arg(long, value_name = "FILE")]
+    code_file: Option<PathBuf>,
+}
+
+/// How a bot's token is given.
+#[derive(Debug, Args)]
+pub(super) struct BotTokenSource {
+    /// The bot's token; better given by its variable, a file or the prompt [env: USM_BOT_TOKEN]
+    #[arg(long, value_name = "T", value_parser = secret, conflicts_with = "bot_token_file")]
+    bot_token: Option<Secret>,
+    /// File that holds the bot's token; - is standard input
+    #[arg(long, value_name = "FILE")]
+    bot_token_file: Option<PathBuf>,
+}
+
 impl PasswordSource {
     /// The password if one was given, without asking for it.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub(super) fn if_given(self) -> Result<Option<Secret>, Failure> {
-        if self.password.is_some() {
-            warn("password", "USM_PASSWORD");
-            return Ok(self.password);
-        }
-        match self.password_file {
-            Some(path) => read(&path).map(Some),
-            None => Ok(variable("USM_PASSWORD").map(Secret::new)),
-        }
+        one_of("password", "USM_PASSWORD", self.password, self.password_file)
     }
 
     /// The password, asked for at the terminal unless it was given.
@@ -46,10 +61,46 @@ impl PasswordSource {
     /// # Errors
     /// When there is nobody to ask.
     pub(super) fn or_asked(self) -> Result<Secret, Failure> {
-        match self.if_given()? {
-            Some(password) => Ok(password),
-            None => ask("two-step password"),
-        }
+        self.if_given()?.map_or_else(|| ask("two-step password", "USM_PASSWORD"), Ok)
+    }
+}
+
+impl CodeSource {
+    /// The code, asked for at the terminal unless it was given.
+    ///
+    /// # Errors
+    /// When there is nobody to ask.
+    pub(super) fn or_asked(self) -> Result<Secret, Failure> {
+        one_of("code", "USM_CODE", self.code, self.code_file)?
+            .map_or_else(|| ask("login code", "USM_CODE"), Ok)
+    }
+}
+
+impl BotTokenSource {
+    /// The token, asked for at the terminal unless it was given.
+    ///
+    /// # Errors
+    /// When there is nobody to ask.
+    pub(super) fn or_asked(self) -> Result<Secret, Failure> {
+        one_of("bot-token", "USM_BOT_TOKEN", self.bot_token, self.bot_token_file)?
+            .map_or_else(|| ask("bot token", "USM_BOT_TOKEN"), Ok)
+    }
+}
+
+/// A secret from its flag, its file or its variable.
+fn one_of(
+    name: &str,
+    variable_name: &str,
+    flag: Option<Secret>,
+    file: Option<PathBuf>,
+) -> Result<Option<Secret>, Failure> {
+    if flag.is_some() {
+        warn(name, variable_name);
+        return Ok(flag);
+    }
+    match file {
+        Some(path) => read(&path, name).map(Some),
+        None => Ok(variable(variable_name).map(Secret::new)),
     }
 }
 
@@ -57,10 +108,10 @@ impl PasswordSource {
 ///
 /// # Errors
 /// When there is no terminal.
-pub(super) fn ask(what: &str) -> Result<Secret, Failure> {
+pub(super) fn ask(what: &str, variable_name: &str) -> Result<Secret, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::Usage(format!(
-            "nobody can be asked for the {what} without a terminal; give it by USM_PASSWORD or --password-file"
+            "nobody can be asked for the {what} without a terminal; give it by {variable_name} or a file"
         )));
     }
     Ok(Secret::new(rpassword::prompt_password(format!("{what}: "))?))
@@ -111,8 +162,8 @@ pub(super) fn warn_of_password(flag: &str, instead: &str, url: Option<&Secret>) 
 }
 
 /// The first line of a file, or of standard input for `-`.
-fn read(path: &Path) -> Result<Secret, Failure> {
-    let told = |error: std::io::Error| Failure::Failed(format!("the password cannot be read: {error}"));
+fn read(path: &Path, name: &str) -> Result<Secret, Failure> {
+    let told = |error: std::io::Error| Failure::Failed(format!("the {name} cannot be read: {error}"));
     let mut text = zeroize::Zeroizing::new(String::new());
     if path == Path::new("-") {
         std::io::stdin().take(LENGTH_MAX).read_to_string(&mut text).map_err(told)?;
@@ -121,6 +172,6 @@ fn read(path: &Path) -> Result<Secret, Failure> {
     }
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(Secret::new(line)),
-        Some(_) | None => Err(Failure::Usage("the password is empty".to_owned())),
+        Some(_) | None => Err(Failure::Usage(format!("the {name} is empty"))),
     }
 }

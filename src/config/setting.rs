@@ -341,8 +341,16 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Variables that the command line reads and that are no settings of the service.
-pub const CLIENT_ENV: &[&str] =
-    &["USM_CONFIG", "USM_SERVER", "USM_TOKEN", "USM_TICKET", "USM_PASSWORD", "USM_LEASE_ID"];
+pub const CLIENT_ENV: &[&str] = &[
+    "USM_CONFIG",
+    "USM_SERVER",
+    "USM_TOKEN",
+    "USM_TICKET",
+    "USM_PASSWORD",
+    "USM_CODE",
+    "USM_BOT_TOKEN",
+    "USM_LEASE_ID",
+];
 
 /// The setting of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Setting> {

@@ -282,8 +282,8 @@ impl Proof {
 pub enum Ask {
     Password(Secret),
     Code(Secret),
-    /// Another code, by the next way.
-    Resend,
+    /// Another code, by the next way; once for each request that has a name.
+    Resend(Option<RequestId>),
     Cancel,
 }
 
@@ -311,11 +311,18 @@ pub struct Login {
     pub migrated_to: Option<i32>,
     /// Where the last code went, once one was sent.
     pub code_delivery: Option<CodeDelivery>,
+    /// The request that had the last code sent.
+    pub resend_request: Option<RequestId>,
     /// Grows with each change; a write names the one it read.
     pub version: u64,
 }
 
 impl Login {
+    /// Whether this request had the last code sent.
+    pub fn has_resent_for(&self, request: Option<&RequestId>) -> bool {
+        request.is_some() && self.resend_request.as_ref() == request
+    }
+
     /// # Errors
     /// `LOGIN_WRONG_STATE`, or the way the login ended, unless it waits for a password.
     pub fn require_password_step(&self) -> Result<(), Error> {

@@ -105,9 +105,9 @@ impl LoginService for Logins {
 
     async fn resend_code(&self, request: Request<v1::ResendCodeRequest>) -> Answer<v1::ResendCodeResponse> {
         let (call, request) = admitted(request)?;
-        convert::request_id(&request.request_id)?;
+        let repeated = convert::request_id(&request.request_id)?;
         let (caller, ticket) = call.for_ticket(&request.ticket)?;
-        let after = self.app.resend_code(&caller, &ticket).await?;
+        let after = self.app.resend_code(&caller, &ticket, repeated).await?;
         answer(v1::ResendCodeResponse { login: Some(login(&after, app::now())?) })
     }
 

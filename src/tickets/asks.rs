@@ -10,7 +10,7 @@ use super::Error;
 use crate::{
     domain::{
         error::{Error as Refusal, Reason},
-        id::TicketHash,
+        id::{RequestId, TicketHash},
         login::{Ask, text_of},
         secret::{self, Secret},
         time::millis,
@@ -73,7 +73,9 @@ enum AskForm {
         #[serde(with = "secret::plain")]
         text: Secret,
     },
-    Resend,
+    Resend {
+        request_id: Option<String>,
+    },
     Cancel,
 }
 
@@ -89,7 +91,7 @@ pub(super) fn seal_ask(vault: &Vault, ticket: &TicketHash, id: &str, ask: &Ask) 
     let form = match ask.clone() {
         Ask::Password(text) => AskForm::Password { text },
         Ask::Code(text) => AskForm::Code { text },
-        Ask::Resend => AskForm::Resend,
+        Ask::Resend(request) => AskForm::Resend { request_id: request.as_ref().map(RequestId::to_text) },
         Ask::Cancel => AskForm::Cancel,
     };
     seal(vault, ASK, &binding(ticket, id), &form)
@@ -99,7 +101,10 @@ pub(super) fn open_ask(vault: &Vault, ticket: &TicketHash, id: &str, sealed: &[u
     Ok(match open(vault, ASK, &binding(ticket, id), sealed)? {
         AskForm::Password { text } => Ask::Password(text),
         AskForm::Code { text } => Ask::Code(text),
-        AskForm::Resend => Ask::Resend,
+        AskForm::Resend { request_id } => Ask::Resend(
+            RequestId::parse_optional(&request_id.unwrap_or_default())
+                .map_err(|_| Error::Unreadable { source: None })?,
+        ),
         AskForm::Cancel => Ask::Cancel,
     })
 }

@@ -98,6 +98,7 @@ struct Content {
     labels: BTreeMap<String, String>,
     migrated_to: Option<i32>,
     code_delivery: Option<DeliveryContent>,
+    resend_request: Option<String>,
     version: u64,
 }
 
@@ -166,6 +167,7 @@ impl Content {
             request_id: login.request_id.as_ref().map(RequestId::to_text),
             migrated_to: login.migrated_to,
             code_delivery: login.code_delivery.as_ref().map(DeliveryContent::of),
+            resend_request: login.resend_request.as_ref().map(RequestId::to_text),
             version: login.version,
         }
     }
@@ -192,6 +194,7 @@ impl Content {
                 None => None,
                 Some(delivery) => Some(delivery.into_delivery()?),
             },
+            resend_request: RequestId::parse_optional(&self.resend_request.unwrap_or_default()).ok()?,
             version: self.version,
         })
     }

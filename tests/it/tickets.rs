@@ -100,6 +100,7 @@ fn login(app: &str) -> Login {
         request_id: None,
         migrated_to: None,
         code_delivery: None,
+        resend_request: None,
         labels: std::collections::BTreeMap::from([("purpose".to_owned(), "news".to_owned())]),
         version: 0,
     }

@@ -107,7 +107,7 @@ const FENCES: &[Fence] = &[
             "src/cli/connect.rs",
             "src/cli/given.rs",
             "src/cli/lease.rs",
-            "src/cli/login.rs",
+            "src/cli/login/",
             "src/cli/token.rs",
             "src/cli/quickstart/story.rs",
         ],

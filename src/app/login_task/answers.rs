@@ -7,6 +7,7 @@ use crate::{
     app::now,
     domain::{
         error::{Error, Reason},
+        id::RequestId,
         login::{ATTEMPTS_MAX, Failure, State},
         secret::Secret,
         session::LoginEnd,
@@ -68,7 +69,10 @@ impl Task {
         }
     }
 
-    pub(super) async fn on_resend(&mut self, sign_in: &mut SignIn) -> Answered {
+    pub(super) async fn on_resend(&mut self, request: Option<RequestId>, sign_in: &mut SignIn) -> Answered {
+        if self.login.has_resent_for(request.as_ref()) {
+            return (Flow::GoOn, Ok(()));
+        }
         let known = self.login.code_delivery.as_ref();
         let allowed = self
             .login
@@ -80,6 +84,7 @@ impl Task {
         match sign_in.resend(Instant::now() + CALL_LIMIT).await {
             Ok(Some(sent)) => {
                 self.login.code_delivery = Some(delivery(sent));
+                self.login.resend_request = request;
                 (self.show(State::WaitingCode { attempts_left: ATTEMPTS_MAX }, sign_in).await, Ok(()))
             }
             // Signed in without a code after all: the next step tells.

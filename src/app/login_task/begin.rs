@@ -71,7 +71,7 @@ impl Task {
                 let _ = answer.send(Ok(self.login.clone()));
                 Some(End::Done)
             }
-            Some(Command::Ask { ask: Ask::Password(_) | Ask::Code(_) | Ask::Resend, answer }) => {
+            Some(Command::Ask { ask: Ask::Password(_) | Ask::Code(_) | Ask::Resend(_), answer }) => {
                 let refusal = Error::new(Reason::LoginWrongState, "the login does not wait for this yet")
                     .fact("state", self.login.state.name());
                 let _ = answer.send(Err(refusal));

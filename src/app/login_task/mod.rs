@@ -222,7 +222,7 @@ impl Task {
         let (flow, reply) = match ask {
             Ask::Password(password) => self.on_password(&password, sign_in).await,
             Ask::Code(code) => self.on_code(&code, sign_in).await,
-            Ask::Resend => self.on_resend(sign_in).await,
+            Ask::Resend(request) => self.on_resend(request, sign_in).await,
             Ask::Cancel => {
                 self.end(State::Cancelled, LoginEnd::Cancelled).await;
                 // Nobody may listen any more: the state tells the same.

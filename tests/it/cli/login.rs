@@ -108,3 +108,47 @@ fn an_account_that_was_not_expected_is_refused() {
     assert_eq!(failed["reason"], "ACCOUNT_MISMATCH");
     login.end().failed("ACCOUNT_MISMATCH");
 }
+
+#[test]
+fn a_phone_login_is_answered_from_a_script() {
+    let service = Service::start();
+    let account = json!({"id": 5005, "first_name": "Ada", "dc": 2, "phone": "9996625005"});
+    service.post("/users", &account);
+    let mut login = service.usm.start(&[
+        "login",
+        "phone",
+        "--tenant-id",
+        "acme",
+        "--app-id",
+        "phoned",
+        "--phone",
+        "+999 66 25005",
+        "--output",
+        "json",
+    ]);
+    let sent = until(&mut login, "code_sent");
+    assert_eq!((&sent["state"], &sent["code_sent_by"]), (&json!("LOGIN_STATE_WAITING_CODE"), &json!("app")));
+    let ticket = sent["ticket"].as_str().unwrap().to_owned();
+    service.run(&["login", "code", "--ticket", &ticket, "--resend"]).failed("RESEND_UNAVAILABLE");
+    let code = service.get("/codes")[0]["code"].as_str().unwrap().to_owned();
+    let wrong = if code == "00000" { "11111\n" } else { "00000\n" };
+    let submit = ["login", "code", "--ticket", &ticket, "--code-file", "-"];
+    service.usm.run_with_input(&submit, wrong).failed("CODE_INVALID");
+    let right = service.usm.run_with_input(&submit, &format!("{code}\n")).done();
+    assert!(right.out.contains("AUTHORIZED"), "{}", right.out);
+    until(&mut login, "authorized");
+    login.end().done();
+}
+
+#[test]
+fn a_bot_signs_in_by_one_command() {
+    const TOKEN: &str = "77:AAbot-token_of-the-tests";
+    let service = Service::start();
+    let robot = json!({"id": 77, "first_name": "Robot", "dc": 2, "is_bot": true, "bot_token": TOKEN});
+    service.post("/users", &robot);
+    let bot = ["login", "bot", "--tenant-id", "acme", "--app-id", "robot", "--bot-token-file", "-"];
+    let done = service.usm.run_with_input(&bot, &format!("{TOKEN}\n")).done();
+    assert!(done.out.contains("AUTHORIZED") && !format!("{done:?}").contains(TOKEN), "{done:?}");
+    let unknown = service.usm.run_with_input(&bot, "78:AAanother\n").failed("BOT_TOKEN_INVALID");
+    assert!(!format!("{unknown:?}").contains("AAanother"));
+}

@@ -14,6 +14,7 @@ use crate::support::{
 const CAT: i64 = 3001;
 const DORA: i64 = 4001;
 const PASSWORD: &str = "correct horse";
+const REQUEST: &str = "3b0c1d2e-3f40-4152-8364-758697a8b9ca";
 
 on_both_shapes!(
     a_code_signs_in_and_the_session_works,
@@ -123,9 +124,11 @@ async fn another_code_comes_by_the_next_way_after_its_time(shape: Shape) {
     let login = world.phoned("bot", ANN).await;
     let first = world.sent_code(ANN).await;
     let resent = crate::support::poll::until("another code may be sent", || async {
-        world.resend(&login.ticket).await.ok()
+        world.resend_as(&login.ticket, REQUEST).await.ok()
     })
     .await;
+    world.resend_as(&login.ticket, REQUEST).await.expect("the same request");
+    assert_eq!(world.sandbox.calls("auth.resendCode").await, 1, "it sends once");
     let delivery = resent.code_delivery.clone().expect("told where it went");
     assert_eq!((resent.state(), delivery.kind()), (LoginState::WaitingCode, CodeDeliveryKind::Sms));
     let second = world.sent_code(ANN).await;

@@ -193,7 +193,11 @@ impl<S> World<S> {
     }
 
     pub(crate) async fn resend(&self, ticket: &str) -> Result<v1::Login, Status> {
-        let request = v1::ResendCodeRequest { ticket: ticket.to_owned(), ..Default::default() };
+        self.resend_as(ticket, "").await
+    }
+
+    pub(crate) async fn resend_as(&self, ticket: &str, request_id: &str) -> Result<v1::Login, Status> {
+        let request = v1::ResendCodeRequest { ticket: ticket.to_owned(), request_id: request_id.to_owned() };
         let answer = self.logins.clone().resend_code(within(30, request)).await?;
         Ok(answer.into_inner().login.expect("a login"))
     }

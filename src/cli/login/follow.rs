@@ -1,15 +1,14 @@
-//! `usm login …`
+//! Following a login: its steps for a terminal, for a pipe and as JSON lines, and the questions it asks on the way.
 
 use std::{io::IsTerminal as _, time::Duration};
 
-use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio_stream::StreamExt as _;
 use usm_client::v1::{self, watch_login_response::Step};
 
-use super::{
+use super::super::{
     Done, Failure,
-    connect::{Api, Key, Target, ask, ask_within, refused},
+    connect::{Api, ask, ask_within, refused},
     given,
     output::{self, Format},
 };
@@ -18,165 +17,30 @@ use crate::domain::secret::Secret;
 /// How long a login is followed, at most: longer than any ticket lives.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(3600);
 
-#[derive(Debug, Subcommand)]
-pub(super) enum Login {
-    /// Sign in by QR code: shows it, follows the login to its end, asks for the password if there is one.
-    #[command(after_help = "Example:\n  usm login qr --tenant-id acme --app-id news")]
-    Qr(Qr),
-    /// Answer a login that waits for the account's password.
-    #[command(after_help = "Examples:\n  usm login password --ticket K\n  \
-                            usm login password --ticket K --password-file /run/secrets/password")]
-    Password(Password),
-    /// Wait for a login's end, and give the password on the way if one is needed.
-    #[command(after_help = "Example:\n  usm login finalize --ticket K")]
-    Finalize(Finalize),
-    /// End a login.
-    #[command(after_help = "Example:\n  usm login cancel --ticket K")]
-    Cancel(One),
-    /// Follow a login that runs.
-    #[command(after_help = "Example:\n  usm login watch --ticket K --output json")]
-    Watch(One),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Qr {
-    #[command(flatten)]
-    key: Key,
-    /// Only this account may sign in.
-    #[arg(long, value_name = "ID", default_value_t = 0)]
-    expected_telegram_user_id: i64,
-    /// Which configured api_id to use.
-    #[arg(long, value_name = "ALIAS", default_value = "")]
-    api_key_alias: String,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Password {
-    /// The login's ticket.
-    #[arg(long, env = "USM_TICKET", value_name = "K")]
-    ticket: String,
-    #[command(flatten)]
-    password: given::PasswordSource,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Finalize {
-    /// The login's ticket.
-    #[arg(long, env = "USM_TICKET", value_name = "K")]
-    ticket: String,
-    #[command(flatten)]
-    password: given::PasswordSource,
-    /// Seconds to wait.
-    #[arg(long, value_name = "S", default_value_t = 120)]
-    wait: u64,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct One {
-    /// The login's ticket.
-    #[arg(long, env = "USM_TICKET", value_name = "K")]
-    ticket: String,
-    #[command(flatten)]
-    target: Target,
-}
-
-impl Login {
-    pub(super) async fn run(self, format: Format) -> Done {
-        match self {
-            Self::Qr(command) => command.run(format).await,
-            Self::Password(command) => {
-                let password = command.password.or_asked()?;
-                let request = v1::SubmitPasswordRequest {
-                    ticket: command.ticket,
-                    password: password.expose_secret().to_owned(),
-                    ..Default::default()
-                };
-                let api = command.target.connect().await?;
-                let answer =
-                    api.logins().submit_password(ask(request)).await.map_err(|status| refused(&status));
-                api.close().await;
-                show(&answer?.into_inner().login.unwrap_or_default(), format)
-            }
-            Self::Finalize(command) => command.run(format).await,
-            Self::Cancel(command) => {
-                let api = command.target.connect().await?;
-                let request = v1::CancelLoginRequest { ticket: command.ticket, ..Default::default() };
-                let answer = api.logins().cancel_login(ask(request)).await.map_err(|status| refused(&status));
-                api.close().await;
-                show(&answer?.into_inner().login.unwrap_or_default(), format)
-            }
-            Self::Watch(command) => {
-                let api = command.target.connect().await?;
-                let followed = follow(&api, &command.ticket, format, Answers::Nobody).await;
-                api.close().await;
-                followed
-            }
-        }
-    }
-}
-
-impl Qr {
-    async fn run(self, format: Format) -> Done {
-        let api = self.target.connect().await?;
-        let request = v1::StartQrLoginRequest {
-            tenant_id: self.key.tenant_id,
-            app_id: self.key.app_id,
-            expected_telegram_user_id: self.expected_telegram_user_id,
-            api_key_alias: self.api_key_alias,
-            request_id: uuid::Uuid::new_v4().to_string(),
-            ..Default::default()
-        };
-        let started = api.logins().start_qr_login(ask(request)).await.map_err(|status| refused(&status))?;
-        let ticket = started.into_inner().login.unwrap_or_default().ticket;
-        let answers = match format {
-            Format::Table if output::is_terminal() && std::io::stdin().is_terminal() => Answers::Terminal,
-            Format::Table | Format::Json => Answers::Nobody,
-        };
-        let followed = follow(&api, &ticket, format, answers).await;
-        api.close().await;
-        followed
-    }
-}
-
-impl Finalize {
-    async fn run(self, format: Format) -> Done {
-        let password = self.password.if_given()?;
-        let api = self.target.connect().await?;
-        let request = v1::FinalizeLoginRequest {
-            ticket: self.ticket,
-            password: password.map(|password| password.expose_secret().to_owned()).unwrap_or_default(),
-            ..Default::default()
-        };
-        let limit = Duration::from_secs(self.wait.clamp(1, 600));
-        let answer =
-            api.logins().finalize_login(ask_within(request, limit)).await.map_err(|status| refused(&status));
-        api.close().await;
-        let login = answer?.into_inner().login.unwrap_or_default();
-        show(&login, format)?;
-        outcome(&login)
-    }
-}
-
-/// Who answers when a password is asked for.
+/// Who answers when a code or a password is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Answers {
+pub(super) enum Answers {
     Terminal,
     Nobody,
 }
 
+impl Answers {
+    /// Somebody at a terminal who looks at the table can be asked; a script gives its answers by other commands.
+    pub(super) fn at(format: Format) -> Self {
+        match format {
+            Format::Table if output::is_terminal() && std::io::stdin().is_terminal() => Self::Terminal,
+            Format::Table | Format::Json => Self::Nobody,
+        }
+    }
+}
+
 /// Shows each step of a login until it is over.
-async fn follow(api: &Api, ticket: &str, format: Format, answers: Answers) -> Done {
+pub(super) async fn follow(api: &Api, ticket: &str, format: Format, answers: Answers) -> Done {
     let request = v1::WatchLoginRequest { ticket: ticket.to_owned() };
     let stream = api.logins().watch_login(ask_within(request, FOLLOW_LIMIT)).await;
     let mut steps = stream.map_err(|status| refused(&status))?.into_inner();
     let mut last = v1::Login::default();
-    let (mut answered, mut code_lines) = (false, 0);
+    let (mut coded, mut answered, mut code_lines) = (false, false, 0);
     while let Some(answer) = steps.next().await {
         let answer = answer.map_err(|status| refused(&status))?;
         let login = answer.login.unwrap_or_default();
@@ -198,6 +62,10 @@ async fn follow(api: &Api, ticket: &str, format: Format, answers: Answers) -> Do
                 }
             }
         }
+        if answers == Answers::Terminal && login.state() == v1::LoginState::WaitingCode && !coded {
+            answer_code(api, ticket).await?;
+            coded = true;
+        }
         // Steps that were under way while somebody typed still tell of the question.
         if answers == Answers::Terminal && login.state() == v1::LoginState::WaitingPassword && !answered {
             answer_password(api, ticket).await?;
@@ -208,11 +76,72 @@ async fn follow(api: &Api, ticket: &str, format: Format, answers: Answers) -> Do
     outcome(&last)
 }
 
+/// Asks for the code until Telegram accepts it or the login is over. Nothing typed asks for another code.
+async fn answer_code(api: &Api, ticket: &str) -> Done {
+    loop {
+        // Reading a terminal blocks.
+        let typed =
+            tokio::task::spawn_blocking(|| given::ask("login code (empty: send another)", "USM_CODE"))
+                .await??;
+        let answer = if typed.is_empty() {
+            let request = v1::ResendCodeRequest {
+                ticket: ticket.to_owned(),
+                request_id: uuid::Uuid::new_v4().to_string(),
+            };
+            api.logins().resend_code(ask(request)).await.map(|answer| answer.into_inner().login)
+        } else {
+            let request = v1::SubmitCodeRequest {
+                ticket: ticket.to_owned(),
+                code: typed.expose_secret().to_owned(),
+                ..Default::default()
+            };
+            api.logins().submit_code(ask(request)).await.map(|answer| answer.into_inner().login)
+        };
+        match answer {
+            Ok(Some(login)) if login.state() == v1::LoginState::WaitingCode => {
+                output::print_text(delivery_line(&login));
+            }
+            Ok(_) => return Ok(()),
+            Err(status) if may_try_again(&status) => output::note(refused(&status).text()),
+            Err(status) => return Err(refused(&status)),
+        }
+    }
+}
+
+/// Whether the login still waits: the answer was wrong, or it is too early for another code.
+fn may_try_again(status: &tonic::Status) -> bool {
+    use tonic_types::StatusExt as _;
+    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    status.code() == tonic::Code::InvalidArgument || reason == "RESEND_UNAVAILABLE"
+}
+
+/// Where the code went.
+pub(super) fn delivery_line(login: &v1::Login) -> String {
+    let delivery = login.code_delivery.clone().unwrap_or_default();
+    let place = match delivery.kind() {
+        v1::CodeDeliveryKind::App => {
+            "to the account's Telegram applications (there is no SMS for other programs)"
+        }
+        v1::CodeDeliveryKind::Sms => "by SMS",
+        v1::CodeDeliveryKind::Call => "by a phone call that tells it",
+        v1::CodeDeliveryKind::FlashCall => "as the number of a phone call",
+        v1::CodeDeliveryKind::MissedCall => "as the end of the number of a phone call",
+        v1::CodeDeliveryKind::Email => "by e-mail",
+        v1::CodeDeliveryKind::Fragment => "through Fragment",
+        v1::CodeDeliveryKind::Unspecified => "in a way that only Telegram knows",
+    };
+    let hint = match delivery.hint.as_str() {
+        "" => String::new(),
+        hint => format!(" ({})", output::harmless(hint)),
+    };
+    format!("Telegram sent a code {place}{hint}; {} attempts left.", login.attempts_left)
+}
+
 /// Asks for the password until Telegram accepts it or the login is over.
 async fn answer_password(api: &Api, ticket: &str) -> Done {
     loop {
         // Reading a terminal blocks.
-        let typed = tokio::task::spawn_blocking(|| given::ask("two-step password")).await??;
+        let typed = tokio::task::spawn_blocking(|| given::ask("two-step password", "USM_PASSWORD")).await??;
         match submit(api, ticket, &typed).await {
             Ok(()) => return Ok(()),
             Err(status) if status.code() == tonic::Code::InvalidArgument => {
@@ -247,6 +176,12 @@ fn step_name(step: Option<&Step>) -> &'static str {
     }
 }
 
+/// The way a code took, in one word; empty before one was sent.
+fn kind_of(delivery: Option<&v1::CodeDelivery>) -> String {
+    let Some(delivery) = delivery else { return String::new() };
+    delivery.kind().as_str_name().trim_start_matches("CODE_DELIVERY_KIND_").to_ascii_lowercase()
+}
+
 fn step_line(step: Option<&Step>, login: &v1::Login) -> serde_json::Value {
     json!({
         "step": step_name(step),
@@ -258,6 +193,7 @@ fn step_line(step: Option<&Step>, login: &v1::Login) -> serde_json::Value {
         "telegram_user_id": login.telegram_user_id,
         "password_hint": login.password_hint,
         "attempts_left": login.attempts_left,
+        "code_sent_by": kind_of(login.code_delivery.as_ref()),
         "reason": login.failure.as_ref().map(|failure| failure.reason.clone()),
         "token_expire_time": output::time(login.token_expire_time.as_ref()),
         "expire_time": output::time(login.expire_time.as_ref()),
@@ -292,6 +228,12 @@ fn show_step(step: Option<&Step>, login: &v1::Login, answers: Answers) {
                 output::print_text(format!("Answer with: usm login password --ticket {}", login.ticket));
             }
         }
+        Some(Step::CodeSent(_)) => {
+            output::print_text(delivery_line(login));
+            if answers == Answers::Nobody {
+                output::print_text(format!("Answer with: usm login code --ticket {}", login.ticket));
+            }
+        }
         Some(Step::Migrated(to)) => {
             output::print_text(format!("The account lives at data centre {}.", to.dc_id));
         }
@@ -300,12 +242,7 @@ fn show_step(step: Option<&Step>, login: &v1::Login, answers: Answers) {
         }
         None
         | Some(
-            Step::QrShown(_)
-            | Step::CodeSent(_)
-            | Step::Expired(_)
-            | Step::Cancelled(_)
-            | Step::Superseded(_)
-            | Step::Failed(_),
+            Step::QrShown(_) | Step::Expired(_) | Step::Cancelled(_) | Step::Superseded(_) | Step::Failed(_),
         ) => {}
     }
 }
@@ -319,17 +256,21 @@ fn plain_line(step: Option<&Step>, login: &v1::Login) -> String {
             "attempts_left={}; answer with: usm login password --ticket {}",
             needed.attempts_left, login.ticket
         ),
+        Some(Step::CodeSent(sent)) => format!(
+            "ticket={} by={}; answer with: usm login code --ticket {}",
+            login.ticket,
+            kind_of(sent.delivery.as_ref()),
+            login.ticket
+        ),
         Some(Step::Migrated(to)) => format!("dc={}", to.dc_id),
         Some(Step::Authorized(by)) => format!("telegram_user_id={}", by.telegram_user_id),
-        Some(
-            Step::CodeSent(_) | Step::Expired(_) | Step::Cancelled(_) | Step::Superseded(_) | Step::Failed(_),
-        ) => String::new(),
+        Some(Step::Expired(_) | Step::Cancelled(_) | Step::Superseded(_) | Step::Failed(_)) => String::new(),
     };
     format!("{} {told}", step_name(step)).trim_end().to_owned()
 }
 
 /// The login's end as the command's.
-fn outcome(login: &v1::Login) -> Done {
+pub(super) fn outcome(login: &v1::Login) -> Done {
     match login.state() {
         v1::LoginState::Authorized => Ok(()),
         v1::LoginState::Failed => {
@@ -347,21 +288,4 @@ fn outcome(login: &v1::Login) -> Done {
         | v1::LoginState::WaitingCode
         | v1::LoginState::WaitingPassword => Err(Failure::Failed("the login is not over".to_owned())),
     }
-}
-
-fn show(login: &v1::Login, format: Format) -> Done {
-    match format {
-        Format::Json => output::print_document(&output::json("Login", login)?),
-        Format::Table => output::print_facts(&[
-            ("session", format!("{}/{}", login.tenant_id, login.app_id)),
-            ("state", login.state().as_str_name().trim_start_matches("LOGIN_STATE_").to_owned()),
-            (
-                "telegram user",
-                if login.telegram_user_id == 0 { String::new() } else { login.telegram_user_id.to_string() },
-            ),
-            ("reason", login.failure.as_ref().map(|failure| failure.reason.clone()).unwrap_or_default()),
-            ("expires", output::time(login.expire_time.as_ref())),
-        ]),
-    }
-    Ok(())
 }
