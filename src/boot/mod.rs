@@ -144,7 +144,7 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     let served = Served {
         grpc: routes,
         health,
-        web: http::probes(readiness.clone()),
+        web: http::probes(readiness.clone()).merge(http::page()),
         metrics: metrics_address.map(|_| (http::metrics(exporter.clone(), readiness), exporter)),
         draining,
         stop_streams: streams,

@@ -1,6 +1,8 @@
-//! The HTTP edge: health, readiness and metrics.
+//! The HTTP edge: health, readiness, metrics and the Mini App's page.
 //!
 //! Knows of the service only whether it is ready.
+
+mod page;
 
 use std::{future::Future, sync::Arc};
 
@@ -8,6 +10,7 @@ use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, rou
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+pub use self::page::page;
 use crate::telemetry::metrics::Exporter;
 
 /// Tells whether calls can be served.
