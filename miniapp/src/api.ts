@@ -42,9 +42,9 @@ export interface Api {
 }
 
 const MS = 1000;
-/** For an answer that needs nobody but the service, and for one that waits for Telegram. */
-const ANSWER_LIMIT = 15 * MS;
-const TELEGRAM_LIMIT = 45 * MS;
+/** A little more than the service takes at most: without Telegram, and where it waits for Telegram. */
+const ANSWER_LIMIT = 22 * MS;
+const TELEGRAM_LIMIT = 65 * MS;
 /** The stream begins with the status. Some proxies hold it back: then there are questions instead. */
 const FIRST_EVENT_LIMIT = 8 * MS;
 /** A stream that is silent for longer, without even a heartbeat, is dead. */

@@ -20,6 +20,7 @@ export type Outcome =
   | 'appMissing'
   | 'launchSpent'
   | 'notSetUp'
+  | 'othersAccount'
   | 'crowded'
   | 'serviceAway'
   | 'refused'
@@ -64,10 +65,20 @@ function failed(failure: Failure | undefined): Ending {
   return waiting(known ?? 'failed', failure?.retryAfter);
 }
 
+/** The end of a login that the service does not show any more; `undefined` when it says nothing of the kind. */
+export function endingOfTicket(refusal: Refusal): Ending | undefined {
+  if (refusal.reason === 'TICKET_SUPERSEDED') {
+    return { outcome: 'superseded' };
+  }
+  const gone = [401, 403, 404, 410].includes(refusal.code) || refusal.reason === 'TICKET_EXPIRED';
+  return gone ? { outcome: 'expired' } : undefined;
+}
+
 /** Why the service did not begin a login. */
 export function endingOfRefusal(refusal: Refusal): Ending {
   const known = byReason(refusal.reason) ?? byCode(refusal.code);
-  return waiting(known, refusal.retryAfter);
+  // Nobody scanned anything yet: the account of whoever opened the page is not the one that is connected.
+  return waiting(known === 'mismatch' ? 'othersAccount' : known, refusal.retryAfter);
 }
 
 function byReason(reason: string): Outcome | undefined {

@@ -2,7 +2,7 @@
 
 import { Refusal, type Api, type Ticket } from './api';
 import { deadlineIn, type Deadline } from './countdown';
-import { endingOf, endingOfRefusal, type Ending } from './endings';
+import { endingOf, endingOfRefusal, endingOfTicket, type Ending } from './endings';
 import type { Memory } from './memory';
 import type { Qr, Status } from './status';
 
@@ -45,8 +45,6 @@ const PAUSE_MIN = 500;
 const PAUSE_MAX = 10_000;
 /** How long after its end a login that is not heard of is waited for. */
 const GRACE = 60_000;
-/** Answers that say that the ticket is no more. */
-const GONE: readonly number[] = [401, 403, 404, 410];
 
 export class Login {
   private ticket: Ticket | undefined;
@@ -190,8 +188,9 @@ export class Login {
 
   /** A ticket that the service does not know any more has run out. */
   private lookAt(error: unknown): void {
-    if (error instanceof Refusal && GONE.includes(error.code)) {
-      this.end({ outcome: 'expired' });
+    const ending = error instanceof Refusal ? endingOfTicket(error) : undefined;
+    if (ending && !this.over) {
+      this.end(ending);
     }
   }
 

@@ -107,7 +107,6 @@ export class Bridge {
 
   close(): void {
     this.post('web_app_close', {});
-    this.host.close();
   }
 
   private get framed(): boolean {

@@ -185,6 +185,10 @@ export const ENGLISH: Text = {
       title: 'This is not set up for you',
       body: 'The service does not know this bot, or does not offer this connection to you. Tell whoever runs the bot.',
     }),
+    othersAccount: () => ({
+      title: 'Another account is connected',
+      body: 'This belongs to a different Telegram account than yours. Open the bot with that account, or tell whoever runs the bot.',
+    }),
     crowded: ({ wait }) => ({ title: 'Too many requests', body: `${waitFor(wait)}, then try again.` }),
     serviceAway: ({ wait }) => ({
       title: 'The service is not available',
@@ -312,6 +316,10 @@ export const RUSSIAN: Text = {
     notSetUp: () => ({
       title: 'Для вас это не настроено',
       body: 'Сервис не знает этого бота или не предлагает вам это подключение. Сообщите владельцу бота.',
+    }),
+    othersAccount: () => ({
+      title: 'Подключён другой аккаунт',
+      body: 'Это подключение принадлежит другому аккаунту Telegram. Откройте бота тем аккаунтом или сообщите владельцу бота.',
     }),
     crowded: ({ wait }) => ({ title: 'Слишком много запросов', body: `${waitInRussian(wait)} и попробуйте ещё раз.` }),
     serviceAway: ({ wait }) => ({

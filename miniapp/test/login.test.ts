@@ -171,10 +171,16 @@ test('a service that is away is asked ever more rarely, and given up some time a
 });
 
 test('a ticket that is gone has run out', async () => {
-  for (const code of [401, 404, 410]) {
-    const fake = new Fake({ events: fails(new Refusal(code, 'TICKET_EXPIRED', undefined, undefined)) });
+  const answers: [number, string, string][] = [
+    [401, 'UNAUTHENTICATED', 'expired'],
+    [404, 'TICKET_NOT_FOUND', 'expired'],
+    [409, 'TICKET_EXPIRED', 'expired'],
+    [409, 'TICKET_SUPERSEDED', 'superseded'],
+  ];
+  for (const [code, reason, outcome] of answers) {
+    const fake = new Fake({ events: fails(new Refusal(code, reason, undefined, undefined)) });
     await new Login(fake).run('data', 'news');
-    assert.equal(fake.outcome, 'expired', String(code));
+    assert.equal(fake.outcome, outcome, reason);
   }
 });
 

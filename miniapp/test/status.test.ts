@@ -72,7 +72,7 @@ test('each refusal has its outcome, by its reason and else by its code', () => {
     [401, 'UNAUTHENTICATED', 'launchSpent'],
     [404, 'SESSION_NOT_FOUND', 'notSetUp'],
     [403, 'PERMISSION_DENIED', 'notSetUp'],
-    [409, 'ACCOUNT_MISMATCH', 'mismatch'],
+    [409, 'ACCOUNT_MISMATCH', 'othersAccount'],
     [409, 'SESSION_WRONG_STATE', 'refused'],
     [429, 'TELEGRAM_FLOOD_WAIT', 'floodWait'],
     [429, 'RATE_LIMITED', 'crowded'],

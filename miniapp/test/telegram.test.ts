@@ -58,7 +58,6 @@ function host(extra: Record<string, unknown> = {}): FakeHost {
   const made: FakeHost = {
     listeners: [],
     addEventListener: (_: string, listener: (event: unknown) => void) => made.listeners.push(listener),
-    close: () => undefined,
     ...extra,
   };
   made.parent ??= made;

@@ -38,8 +38,7 @@ export async function open(browser, origin, { size = 'phone', language = 'en-US'
   const page = await context.newPage();
   const complaints = watch(page, origin);
   await before?.(page);
-  const link = address(origin, { data, theme, ...(app === null ? { app: undefined } : app && { app }) });
-  await page.goto(link);
+  await page.goto(address(origin, { data, theme, app }));
   return new Visit(page, context, complaints);
 }
 

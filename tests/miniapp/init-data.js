@@ -33,8 +33,8 @@ export const THEMES = {
   },
 };
 
-/** The address that Telegram opens. */
-export function address(origin, { data, app = 'news', theme }) {
+/** The address that Telegram opens; without `app` it names none. */
+export function address(origin, { data, app, theme }) {
   const said = new URLSearchParams({ tgWebAppVersion: '8.0', tgWebAppPlatform: 'android' });
   if (data !== undefined) {
     said.set('tgWebAppData', data);

@@ -156,7 +156,7 @@ test('a login that takes too long ends in words', async () => {
   const hurried = await startServer({ QR_TICKET_TTL: '4' });
   try {
     await hurried.phone.register({ id: 800_001, phone: '9996800001', first_name: 'Ada' });
-    const ada = await open(browser, hurried.origin, { data: initData(800_001) });
+    const ada = await open(browser, hurried.origin, { app: 'news', data: initData(800_001) });
     await ada.page.getByText(/This login closes in 0:0\d/).waitFor();
     assert.match(await ada.ending('expired'), /The time is up/);
     await ada.page.reload();
@@ -247,11 +247,11 @@ test('what Telegram signed is good for one opening', async () => {
 });
 
 test('what cannot begin says why', async () => {
-  const stale = await open(browser, server.origin, { data: initData(1, { age: 3600 }) });
+  const stale = await open(browser, server.origin, { app: 'news', data: initData(1, { age: 3600 }) });
   assert.match(await stale.ending('launchSpent'), /open it again from the bot/);
   await stale.leave(REFUSED_START);
 
-  const forged = await open(browser, server.origin, { data: initData(1, { bot: { id: 4242, token: '4242:other' } }) });
+  const forged = await open(browser, server.origin, { app: 'news', data: initData(1, { bot: { id: 4242, token: '4242:other' } }) });
   await forged.ending('launchSpent');
   await forged.leave(REFUSED_START);
 
@@ -259,7 +259,7 @@ test('what cannot begin says why', async () => {
   assert.match(await outside.ending('outside'), /Open this page in Telegram/);
   await outside.leave();
 
-  const nameless = await open(browser, server.origin, { data: initData(1), app: null });
+  const nameless = await open(browser, server.origin, { data: initData(1) });
   assert.match(await nameless.ending('appMissing'), /This link is incomplete/);
   await nameless.leave();
 });
@@ -267,7 +267,7 @@ test('what cannot begin says why', async () => {
 test('the bot may name the app by its start parameter', async () => {
   const user = (users += 1);
   await server.phone.register({ id: user, phone: `99966${user}`, first_name: 'Ada' });
-  const ada = await open(browser, server.origin, { app: null, data: initData(user, { start_param: 'started' }) });
+  const ada = await open(browser, server.origin, { data: initData(user, { start_param: 'started' }) });
   await ada.code.waitFor();
   await ada.leave();
 });

@@ -1,6 +1,7 @@
 // How the page looks and reads, at every size and in both themes. Pictures go to USM_SCREENSHOTS, never into git.
 
 import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 
 import { launch, open, SIZES } from './browser.js';
@@ -69,10 +70,9 @@ for (const theme of Object.keys(THEMES)) {
 test('without Telegram’s theme the system’s is followed', async () => {
   const ada = await open(browser, server.origin, {});
   await ada.ending('outside');
-  const scheme = () => ada.page.evaluate(() => getComputedStyle(document.documentElement).colorScheme);
   for (const theme of ['dark', 'light']) {
     await ada.page.emulateMedia({ colorScheme: theme });
-    assert.equal(await scheme(), theme);
+    await ada.page.waitForFunction((wanted) => document.documentElement.style.colorScheme === wanted, theme);
     await ada.isAccessible();
   }
   await ada.leave();
@@ -112,12 +112,21 @@ test('the page asks for nothing that its policy refuses, and other sites cannot 
   assert.match(policy, /default-src 'none'/);
   assert.match(policy, /frame-ancestors https:\/\/web\.telegram\.org https:\/\/\*\.telegram\.org 'self'/);
 
+  const elsewhere = createServer((_, answering) => {
+    answering.setHeader('content-type', 'text/html');
+    answering.end(`<iframe src="${server.origin}/miniapp/"></iframe>`);
+  });
+  await new Promise((listening) => elsewhere.listen(0, '127.0.0.1', listening));
   const context = await browser.newContext();
-  const page = await context.newPage();
-  await page.route('http://elsewhere.test/', (route) =>
-    route.fulfill({ contentType: 'text/html', body: `<iframe src="${server.origin}/miniapp/"></iframe>` }));
-  const refused = page.waitForEvent('console', (message) => /frame-ancestors/.test(message.text()));
-  await page.goto('http://elsewhere.test/');
-  await refused;
-  await context.close();
+  try {
+    const page = await context.newPage();
+    const refused = page.waitForEvent('console', {
+      predicate: (message) => /frame-ancestors/.test(message.text()), timeout: 20_000,
+    });
+    await page.goto(`http://127.0.0.1:${elsewhere.address().port}/`);
+    await refused;
+  } finally {
+    await context.close();
+    elsewhere.close();
+  }
 });
