@@ -3,6 +3,7 @@
 //! Layers point one way; `ARCHITECTURE.md` draws them.
 
 pub mod app;
+pub mod auth;
 pub mod boot;
 pub mod cli;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod domain;
 pub mod formats;
 pub mod grpc;
 pub mod http;
+mod qr;
 pub mod shutdown;
 pub mod store;
 pub mod telegram;

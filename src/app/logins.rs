@@ -191,7 +191,11 @@ impl App {
     pub async fn get_login(&self, caller: &Caller, ticket: &Ticket) -> Result<Login, Error> {
         match self.0.tickets.get(ticket).await? {
             Some(login) if caller.sees(&login.key.tenant) => Ok(login),
-            Some(_) | None => Err(Error::ticket_not_found()),
+            Some(_) => {
+                metrics::tenant_denied();
+                Err(Error::ticket_not_found())
+            }
+            None => Err(Error::ticket_not_found()),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Names no framework of the edges; takes and returns domain types.
 
+pub mod access;
 mod clock;
 pub mod custody;
 pub mod endings;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{Error, app, edge, install_crypto};
-use crate::{app::App, config::Config, grpc::auth::Authenticator};
+use crate::{app::App, auth::Authenticator, config::Config};
 
 /// Bytes under way between the command and the service.
 const PIPE_LENGTH: usize = 256 * 1024;

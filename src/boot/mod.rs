@@ -20,10 +20,10 @@ pub use self::{
 };
 use crate::{
     app::{App, now},
+    auth,
     config::{self, Config, DatabaseUrl},
     domain::{secret::Secret, time::Timestamp},
-    grpc::{self, auth},
-    http,
+    grpc, http,
     shutdown::Signals,
     store, telemetry, tickets, vault,
 };
@@ -132,7 +132,7 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     app.keep_house();
     let (shutdown, draining, streams) =
         <(CancellationToken, CancellationToken, CancellationToken)>::default();
-    let (routes, health) = edge(&app, &config, authenticator, streams.clone()).build().await;
+    let (routes, health) = edge(&app, &config, authenticator.clone(), streams.clone()).build().await;
     let asked = app.clone();
     let readiness = http::Readiness::new(
         move || {
@@ -141,10 +141,11 @@ pub async fn start(config: Config) -> Result<Server, Error> {
         },
         draining.clone(),
     );
+    let miniapp = http::miniapp::routes(miniapp(&app, &config, authenticator, streams.clone()));
     let served = Served {
         grpc: routes,
         health,
-        web: http::probes(readiness.clone()).merge(http::page()),
+        web: http::probes(readiness.clone()).merge(http::page()).merge(miniapp),
         metrics: metrics_address.map(|_| (http::metrics(exporter.clone(), readiness), exporter)),
         draining,
         stop_streams: streams,
@@ -292,9 +293,33 @@ fn edge(
             ticket_ttl: config.logins.ticket_ttl,
             material_size_max: i64::try_from(crate::app::import::DATA_LENGTH_MAX).unwrap_or(i64::MAX),
         },
-        cors_origins: config.listen.cors_origins.iter().filter_map(|origin| origin.parse().ok()).collect(),
+        cors_origins: cors_origins(config),
         stop,
     }
+}
+
+fn miniapp(
+    app: &App,
+    config: &Config,
+    authenticator: auth::Authenticator,
+    stop: CancellationToken,
+) -> http::miniapp::MiniApp {
+    let tolerance = config.miniapp.timestamp_tolerance;
+    let secret = config.miniapp.hmac_secret.clone();
+    http::miniapp::MiniApp {
+        app: app.clone(),
+        authenticator,
+        bots: config.miniapp.bots.clone(),
+        public_key: config.miniapp.public_key,
+        callbacks: secret.map(|secret| http::miniapp::Callbacks { secret, tolerance }),
+        room: http::miniapp::Room { requests_max: config.limits.requests_max, streams_max: STREAMS_MAX },
+        cors_origins: cors_origins(config),
+        stop,
+    }
+}
+
+fn cors_origins(config: &Config) -> Vec<::http::HeaderValue> {
+    config.listen.cors_origins.iter().filter_map(|origin| origin.parse().ok()).collect()
 }
 
 /// One provider of cryptography for every TLS connection. A second call finds it installed, which is as good.

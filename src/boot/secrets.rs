@@ -4,14 +4,14 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
 use super::Error;
 use crate::{
     app::now,
-    config::{Config, JwtSecret, Keys, Provision},
+    config::{self, Config, JwtSecret, Keys, Provision},
     domain::secret::Secret,
     vault::{KeyRing, Vault},
 };
@@ -75,13 +75,7 @@ pub(super) fn private_folder(file: &Path) -> Result<(), Error> {
 }
 
 fn read_private(path: &Path) -> io::Result<Secret> {
-    let metadata = fs::metadata(path)?;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(io::Error::other(
-            "others can read it; run chmod 600 on it, or remove it to have a new one made",
-        ));
-    }
-    let text = fs::read_to_string(path)?;
+    let text = zeroize::Zeroizing::new(config::read_private(path)?);
     let text = text.trim();
     if text.len() < SECRET_LENGTH {
         return Err(io::Error::other("it is too short for a secret; remove it to have a new one made"));
@@ -106,6 +100,8 @@ fn make_secret(path: &Path) -> io::Result<Secret> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

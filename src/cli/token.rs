@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     app::now,
+    auth::{self, Order, Role},
     boot, config,
     domain::{caller::Scope, id::TenantId},
-    grpc::auth::{self, Order, Role},
 };
 
 /// No token made here is good for longer: ten years.

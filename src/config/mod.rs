@@ -5,6 +5,7 @@
 mod database;
 mod endpoint;
 mod errors;
+mod miniapp;
 mod read;
 mod resolve;
 mod setting;
@@ -26,7 +27,7 @@ pub use errors::{Errors, Mistake};
 pub use setting::{CLIENT_ENV, SETTINGS, Secrecy, Setting};
 pub use source::Origin;
 
-use crate::domain::secret::Secret;
+use crate::domain::{miniapp::Bots, secret::Secret};
 
 /// The alias of the api key that is used unless a request names another.
 pub const API_KEY_DEFAULT: &str = "MASTER";
@@ -39,6 +40,27 @@ pub struct Inputs<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// Reads a file that a setting names.
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// Reads a file of secrets, which nobody but its owner may be able to read.
+    pub read_private: &'a dyn Fn(&Path) -> io::Result<String>,
+}
+
+impl<'a> Inputs<'a> {
+    /// With files as they lie on this machine.
+    pub fn of_process(flags: &'a BTreeMap<String, String>, env: &'a BTreeMap<String, String>) -> Self {
+        Self { flags, env, read: &|path| std::fs::read_to_string(path), read_private: &read_private }
+    }
+}
+
+/// A file that only its owner can read.
+///
+/// # Errors
+/// When it cannot be read, and when others could.
+pub fn read_private(path: &Path) -> io::Result<String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if std::fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        return Err(io::Error::other("others can read it; run chmod 600 on it"));
+    }
+    std::fs::read_to_string(path)
 }
 
 impl std::fmt::Debug for Inputs<'_> {
@@ -171,8 +193,9 @@ pub struct Import {
 pub struct MiniApp {
     pub hmac_secret: Option<Secret>,
     pub timestamp_tolerance: Duration,
-    pub tenants_file: Option<PathBuf>,
-    pub bot_tokens_file: Option<PathBuf>,
+    pub bots: Bots,
+    /// Ed25519, of whoever signs initData.
+    pub public_key: [u8; 32],
 }
 
 #[derive(Clone, Debug)]
@@ -254,7 +277,7 @@ impl Config {
     /// Every mistake of the settings at once.
     pub fn load(flags: &BTreeMap<String, String>) -> Result<Self, Errors> {
         let env = process_env();
-        Self::resolve(Inputs { flags, env: &env, read: &|path| std::fs::read_to_string(path) })
+        Self::resolve(Inputs::of_process(flags, &env))
     }
 
     /// As [`load`](Self::load), but of the database alone.
@@ -263,7 +286,7 @@ impl Config {
     /// Every mistake about the database, and every unknown name.
     pub fn load_database(flags: &BTreeMap<String, String>) -> Result<Database, Errors> {
         let env = process_env();
-        resolve::resolve_database(Inputs { flags, env: &env, read: &|path| std::fs::read_to_string(path) })
+        resolve::resolve_database(Inputs::of_process(flags, &env))
     }
 
     /// Every setting with its redacted value and where it came from.

@@ -10,8 +10,8 @@ use crate::{
     config::{
         API_KEY_DEFAULT, ApiKey, Backup, Config, Credentials, CustomEndpoint, Database, DatabaseUrl,
         Effective, Endpoint, Errors, Feature, Import, Inputs, JwtSecret, Keys, Leases, Limits, Listen,
-        LogFormat, Logins, MiniApp, Mistake, Origin, Provision, Reflection, SETTINGS, Schedule, Secrecy,
-        Sessions, Telegram, Telemetry, Tickets,
+        LogFormat, Logins, Mistake, Origin, Provision, Reflection, SETTINGS, Schedule, Secrecy, Sessions,
+        Telegram, Telemetry, Tickets, miniapp,
         read::{self, Reader},
         source::{Gathered, Given, Part, shown},
     },
@@ -28,17 +28,18 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Config, Errors> {
     let given_data_dir = reader.optional("data-dir", read::path);
     let home = given_data_dir.or_else(|| platform_data_dir(inputs.env));
     let data_dir = home.clone().unwrap_or_default();
+    let telegram = telegram(&mut reader, inputs);
     let mut config = Config {
         database: database(&mut reader, &data_dir),
         tickets: tickets(&mut reader),
-        telegram: telegram(&mut reader, inputs),
         keys: keys(&mut reader, &data_dir),
         credentials: credentials(&mut reader, &data_dir),
         sessions: sessions(&mut reader),
         leases: leases(&mut reader),
         logins: Logins { ticket_ttl: reader.value("qr-ticket-ttl", read::span(1, DAY)) },
         import: import(&mut reader),
-        miniapp: miniapp(&mut reader),
+        miniapp: miniapp::miniapp(&mut reader, inputs, &telegram.endpoint),
+        telegram,
         backup: backup(&mut reader),
         listen: listen(&mut reader),
         limits: limits(&mut reader),
@@ -213,15 +214,6 @@ fn import(reader: &mut Reader) -> Import {
         sessions_path: reader.optional("sessions-base-path", read::path),
         file_mode: reader.value("session-file-permissions", read::mode),
         dir_mode: reader.value("session-dir-permissions", read::mode),
-    }
-}
-
-fn miniapp(reader: &mut Reader) -> MiniApp {
-    MiniApp {
-        hmac_secret: reader.optional("miniapp-hmac-secret", read::secret_of(16)),
-        timestamp_tolerance: reader.value("miniapp-timestamp-tolerance", read::span(1, 3600)),
-        tenants_file: reader.optional("miniapp-tenants", read::path),
-        bot_tokens_file: reader.optional("miniapp-bot-tokens", read::path),
     }
 }
 

@@ -208,14 +208,21 @@ pub const SETTINGS: &[Setting] = &[
         "USM_MINIAPP_TENANTS",
         "miniapp.tenants_file",
         None,
-        "File: bot id to tenant and allowed app ids",
+        "TOML file: which bots' Mini Apps may log in for which sessions",
     ),
     plain(
         "miniapp-bot-tokens",
         "USM_MINIAPP_BOT_TOKENS",
         "miniapp.bot_tokens_file",
         None,
-        "File of bot tokens that prove initData",
+        "File of bot tokens that prove initData, a line each; for bots without one Telegram's signature does",
+    ),
+    plain(
+        "miniapp-public-key",
+        "USM_MINIAPP_PUBLIC_KEY",
+        "miniapp.public_key",
+        None,
+        "Ed25519 key that signs initData, 64 hexadecimal digits [default: that of the Telegram in USM_TELEGRAM]",
     ),
     plain(
         "enable-session-backup",

@@ -24,10 +24,20 @@ fn resolve(flags: &[(&str, &str)], env: &[(&str, &str)], file: Option<&str>) -> 
     let read = |path: &Path| match (path.to_str(), file) {
         (Some("/etc/usm.toml"), Some(text)) => Ok(text.to_owned()),
         (Some("/etc/telegram.toml"), _) => Ok(CUSTOM.to_owned()),
+        (Some("/etc/tenants.toml"), _) => Ok(TENANTS.to_owned()),
         (Some(_) | None, _) => Err(io::Error::from(io::ErrorKind::NotFound)),
     };
-    Config::resolve(Inputs { flags: &flags, env: &env, read: &read })
+    let read_private = |path: &Path| match path.to_str() {
+        Some("/etc/exposed-tokens") => Err(io::Error::other("others can read it; run chmod 600 on it")),
+        Some("/etc/tokens") => {
+            Ok("123456:AAHunter2Hunter2Hunter2Hunter2\n9:AAHunter2Hunter2Hunter2Hunter2\n".to_owned())
+        }
+        Some(_) | None => Err(io::Error::from(io::ErrorKind::NotFound)),
+    };
+    Config::resolve(Inputs { flags: &flags, env: &env, read: &read, read_private: &read_private })
 }
+
+const TENANTS: &str = "[bots.123456]\ntenant = \"acme\"\napp_ids = [\"news\"]\n";
 
 const CUSTOM: &str = r#"
 home_dc = 2
@@ -239,4 +249,25 @@ fn an_embedded_database_is_a_file() {
     }
     let url = DatabaseUrl::parse("sqlite:///var/lib/usm.sqlite3?mode=rwc").expect("sound");
     assert_eq!(url.file(), Some(Path::new("/var/lib/usm.sqlite3")));
+}
+
+#[test]
+fn bot_tokens_belong_to_bots_of_the_tenants_file_and_to_nobodys_eyes() {
+    let mistakes = |tokens: &str| {
+        let env = [("USM_MINIAPP_TENANTS", "/etc/tenants.toml"), ("USM_MINIAPP_BOT_TOKENS", tokens)];
+        resolve(&[], &env, None).expect_err("mistakes").to_string()
+    };
+    let stray = mistakes("/etc/tokens");
+    assert!(stray.contains("USM_MINIAPP_BOT_TOKENS: holds a token of bot 9"), "{stray}");
+    assert!(!stray.contains("Hunter2") && !stray.contains("bot 123456"), "{stray}");
+    assert!(mistakes("/etc/exposed-tokens").contains("chmod 600"));
+    assert!(mistakes("/nowhere").contains("must be a file that can be read"));
+    let keys = keys_of(resolve(
+        &[],
+        &[("USM_MINIAPP_PUBLIC_KEY", "xyz"), ("USM_MINIAPP_TENANTS", "/nowhere")],
+        None,
+    ));
+    assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["USM_MINIAPP_PUBLIC_KEY", "USM_MINIAPP_TENANTS"]);
+    let tenants = [("USM_MINIAPP_TENANTS", "/etc/tenants.toml")];
+    assert_eq!(resolve(&[], &tenants, None).expect("sound").miniapp.bots.len(), 1);
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::domain::{
     error::{Error, Reason},
-    id::TenantId,
+    id::{AppId, SessionKey, TenantId},
     time::Timestamp,
 };
 
@@ -31,6 +31,12 @@ impl Scope {
 
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+
+    /// The refusal of a credential without it.
+    pub fn missing(self) -> Error {
+        Error::new(Reason::PermissionDenied, "the credential lacks the scope this method needs")
+            .fact("scope", self.name())
     }
 }
 
@@ -67,15 +73,24 @@ impl Caller {
         }
     }
 
+    /// The session that a request names; a tenant's caller may leave the tenant out.
+    ///
+    /// # Errors
+    /// `ARGUMENT_INVALID` for malformed ids; `SESSION_NOT_FOUND` for another tenant's session, whether it exists
+    /// or not.
+    pub fn session(&self, tenant: &str, app: &str) -> Result<SessionKey, Error> {
+        let tenant = match (tenant, &self.authority) {
+            ("", Authority::Tenant(own)) => own.clone(),
+            (named, Authority::Tenant(_) | Authority::Service) => TenantId::parse(named)?,
+        };
+        let key = SessionKey { tenant, app: AppId::parse(app)? };
+        if self.sees(&key.tenant) { Ok(key) } else { Err(Error::session_not_found()) }
+    }
+
     /// # Errors
     /// `PERMISSION_DENIED` without the scope.
     pub fn require(&self, scope: Scope) -> Result<(), Error> {
-        if self.scopes.contains(&scope) {
-            Ok(())
-        } else {
-            Err(Error::new(Reason::PermissionDenied, "the credential lacks the scope this method needs")
-                .fact("scope", scope.name()))
-        }
+        if self.scopes.contains(&scope) { Ok(()) } else { Err(scope.missing()) }
     }
 
     /// The service itself acting on what this caller asked for, such as a login's task that outlives the call.

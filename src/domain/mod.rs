@@ -10,6 +10,7 @@ pub mod id;
 pub mod lease;
 pub mod login;
 pub mod material;
+pub mod miniapp;
 pub mod page;
 pub mod secret;
 pub mod session;

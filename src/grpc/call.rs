@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     domain::error::Error,
-    grpc::{auth::Authenticated, status},
+    grpc::{authenticated::Authenticated, status},
 };
 
 pub(crate) type Answer<T> = Result<Response<T>, Status>;

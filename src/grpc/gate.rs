@@ -17,9 +17,10 @@ use tonic::{Status, body::Body};
 
 use crate::{
     app,
+    auth::Authenticator,
     domain::error::{Error, Reason},
     grpc::{
-        auth::{Authenticated, Authenticator},
+        authenticated::Authenticated,
         deadline::{self, Bounded},
         policy::{self, Row, Serving, Shape, Who},
         status,

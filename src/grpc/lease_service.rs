@@ -8,7 +8,7 @@ use crate::{
     app::{App, leases::Acquire},
     domain::{error::Error, id::Holder, material::Format, session::Session},
     grpc::{
-        auth::Listing,
+        authenticated::Listing,
         call::{Answer, admitted, answer, later, leave_empty},
         convert,
     },

@@ -2,7 +2,7 @@
 //!
 //! Decides nothing about sessions; knows no database, no ticket store and no Telegram.
 
-pub mod auth;
+mod authenticated;
 mod backup_service;
 mod call;
 mod convert;
@@ -11,7 +11,6 @@ mod gate;
 mod lease_service;
 mod login_service;
 pub mod policy;
-mod qr;
 pub mod server;
 mod session_service;
 pub mod status;

@@ -20,8 +20,8 @@ use usm_client::v1::{
 
 use crate::{
     app::App,
+    auth::Authenticator,
     grpc::{
-        auth::Authenticator,
         backup_service::Backups,
         gate::{GateLayer, Room},
         lease_service::Leases,

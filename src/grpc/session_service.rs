@@ -17,7 +17,7 @@ use crate::{
         session::Custody,
     },
     grpc::{
-        auth::Listing,
+        authenticated::Listing,
         call::{Answer, admitted, answer, later, leave_empty},
         convert::{self, session::session},
     },

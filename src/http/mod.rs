@@ -1,6 +1,8 @@
-//! The HTTP edge: health, readiness, metrics and the Mini App's page.
+//! The HTTP edge: health, readiness and metrics, and the Mini App: its page and its routes.
 //!
-//! Knows of the service only whether it is ready.
+//! Turns requests into the domain's types and back, and decides nothing about sessions.
+
+pub mod miniapp;
 
 mod page;
 

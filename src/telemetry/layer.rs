@@ -89,6 +89,26 @@ fn span(method: &'static str, headers: &HeaderMap) -> (Span, String) {
         rpc.grpc.status = Empty,
         trace.id = Empty,
     );
+    let trace = continue_trace(&span, headers);
+    (span, trace)
+}
+
+/// The span around a call of a page or of its back end, and the name of the call in logs and traces.
+pub fn web_span(route: &'static str, headers: &HeaderMap) -> (Span, String) {
+    let span = tracing::info_span!(
+        "http",
+        otel.name = route,
+        otel.kind = "server",
+        http.route = route,
+        http.response.status_code = Empty,
+        trace.id = Empty,
+    );
+    let trace = continue_trace(&span, headers);
+    (span, trace)
+}
+
+/// Takes over the caller's trace context, and names the trace on the span.
+fn continue_trace(span: &Span, headers: &HeaderMap) -> String {
     let parent =
         opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)));
     let given = parent.span().span_context().trace_id();
@@ -100,7 +120,7 @@ fn span(method: &'static str, headers: &HeaderMap) -> (Span, String) {
         .find(|id| *id != opentelemetry::TraceId::INVALID)
         .map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), |id| id.to_string());
     span.record("trace.id", trace.as_str());
-    (span, trace)
+    trace
 }
 
 struct Headers<'a>(&'a HeaderMap);

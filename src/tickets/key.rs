@@ -51,6 +51,11 @@ impl Keys {
         Some(format!("{}replay:{}", self.prefix, hex::encode(hash.finalize())))
     }
 
+    /// Remembers by its hash what serves once.
+    pub(super) fn used(&self, what: &str) -> String {
+        format!("{}replay:{what}", self.prefix)
+    }
+
     /// The channel on which hashes of changed tickets are published.
     pub(super) fn channel(&self) -> String {
         format!("{}login_events", self.prefix)

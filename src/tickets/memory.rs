@@ -8,7 +8,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{CheckpointChange, Created, Error, Watch, watch::Watches};
+use super::{CheckpointChange, Created, Error, Watch, used::Used, watch::Watches};
 use crate::domain::{
     id::{RequestId, SessionKey, Ticket, TicketHash},
     login::{Login, Method, State},
@@ -25,6 +25,7 @@ pub struct Memory {
     // Held for short map operations only, never across an await.
     rows: Mutex<Rows>,
     watches: Watches,
+    used: Used,
     capacity: usize,
 }
 
@@ -88,7 +89,7 @@ impl Memory {
             requests: HashMap::new(),
             swept: Instant::now(),
         };
-        Self { rows: Mutex::new(rows), watches: Watches::default(), capacity }
+        Self { rows: Mutex::new(rows), watches: Watches::default(), used: Used::default(), capacity }
     }
 
     pub(super) fn create(
@@ -168,6 +169,10 @@ impl Memory {
 
     pub(super) fn watch(&self, ticket: &Ticket) -> Result<Watch, Error> {
         self.watches.begin(ticket.hash())
+    }
+
+    pub(super) fn use_once(&self, what: &str, ttl: Duration) -> Result<bool, Error> {
+        self.used.note(what, ttl, Instant::now())
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {

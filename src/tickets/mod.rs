@@ -19,6 +19,7 @@ mod content;
 mod key;
 mod memory;
 mod redis;
+mod used;
 mod watch;
 
 pub use memory::Memory;
@@ -222,6 +223,22 @@ impl Tickets {
         match self {
             Self::Memory(memory) => memory.update(login, checkpoint),
             Self::Redis(redis) => redis.update(login, checkpoint).await,
+        }
+    }
+
+    /// Notes that something which serves once was used; `false` if it was noted before. `what` is its hash, in
+    /// hexadecimal. Forgotten after `ttl`, when it is worth nothing any more.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Unavailable`]: then it must count as used.
+    ///
+    /// # Cancel safety
+    /// A dropped call may have happened or not; asking again then finds it used.
+    pub async fn use_once(&self, what: &str, ttl: Duration) -> Result<bool, Error> {
+        let ttl = ttl.clamp(TTL_MIN, TTL_MAX);
+        match self {
+            Self::Memory(memory) => memory.use_once(what, ttl),
+            Self::Redis(redis) => redis.use_once(what, ttl).await,
         }
     }
 

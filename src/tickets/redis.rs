@@ -11,7 +11,7 @@ use fred::{
     interfaces::{ClientLike, EventInterface as _, LuaInterface as _, PubsubInterface as _},
     prelude::{HashesInterface as _, KeysInterface as _},
     types::{
-        Builder, MultipleKeys, Value,
+        Builder, Expiration, MultipleKeys, SetOptions, Value,
         config::{
             Config, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, TcpConfig,
             UnresponsiveConfig,
@@ -236,6 +236,16 @@ impl Redis {
 
     pub(super) fn watch(&self, ticket: &Ticket) -> Result<Watch, Error> {
         self.watches.begin(ticket.hash())
+    }
+
+    pub(super) async fn use_once(&self, what: &str, ttl: Duration) -> Result<bool, Error> {
+        let (expire, only_new) = (Expiration::PX(millis(ttl)), SetOptions::NX);
+        let set: Option<String> = self
+            .client
+            .set(self.keys.used(what), 1, Some(expire), Some(only_new), false)
+            .await
+            .map_err(|error| failed("remembering what was used", error))?;
+        Ok(set.is_some())
     }
 
     pub(super) async fn ping(&self, deadline: Instant) -> Result<(), Error> {

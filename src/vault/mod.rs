@@ -76,6 +76,7 @@ pub struct Vault {
     ring: Arc<KeyRing>,
     fingerprint_key: Arc<Zeroizing<[u8; 32]>>,
     lease_key: Arc<Zeroizing<[u8; 32]>>,
+    access_key: Arc<Zeroizing<[u8; 32]>>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -89,7 +90,8 @@ impl Vault {
     pub fn new(ring: KeyRing) -> Self {
         let fingerprint_key = Arc::new(ring.derive(b"usm fingerprint key"));
         let lease_key = Arc::new(ring.derive(b"usm lease id key"));
-        Self { ring: Arc::new(ring), fingerprint_key, lease_key }
+        let access_key = Arc::new(ring.derive(b"usm access token key"));
+        Self { ring: Arc::new(ring), fingerprint_key, lease_key, access_key }
     }
 
     /// The keys of the ring, without their secrets.
@@ -185,6 +187,23 @@ impl Vault {
         let mut id = [0; 16];
         id.copy_from_slice(&tag[..16]);
         LeaseId::from_random(id)
+    }
+
+    /// Vouches for an access token, to every replica with the same key ring.
+    pub fn sign_access(&self, payload: &[u8]) -> [u8; 32] {
+        self.access_mac(payload).finalize().into_bytes().into()
+    }
+
+    /// Whether [`Self::sign_access`] made this; in constant time.
+    pub fn vouches_for_access(&self, payload: &[u8], tag: &[u8]) -> bool {
+        self.access_mac(payload).verify_slice(tag).is_ok()
+    }
+
+    fn access_mac(&self, payload: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.access_key.as_slice())
+            .expect("HMAC takes keys of any length");
+        mac.update(payload);
+        mac
     }
 }
 

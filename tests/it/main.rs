@@ -12,6 +12,7 @@ mod formats;
 mod import;
 mod leases;
 mod logins;
+mod miniapp;
 mod secrets;
 mod server;
 mod sessions;

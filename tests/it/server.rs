@@ -9,10 +9,10 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 use usm::{
+    auth::Role,
     domain::caller::Scope,
     grpc::{
         Reflection, Room,
-        auth::Role,
         policy::{self, Serving, Who},
     },
 };

@@ -81,6 +81,7 @@ fn settings(folder: &steps::Folder) -> Result<Config, Failure> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
-    let inputs = Inputs { flags: &flags, env: &BTreeMap::new(), read: &|path| std::fs::read_to_string(path) };
+    let env = BTreeMap::new();
+    let inputs = Inputs::of_process(&flags, &env);
     Config::resolve(inputs).map_err(|mistakes| Failure::Failed(mistakes.to_string()))
 }

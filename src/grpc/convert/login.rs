@@ -7,10 +7,8 @@ use crate::{
         error::Error,
         login::{Failure, Login, Method, State},
     },
-    grpc::{
-        convert::{duration, timestamp},
-        qr,
-    },
+    grpc::convert::{duration, timestamp},
+    qr,
 };
 
 /// # Errors

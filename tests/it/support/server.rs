@@ -17,13 +17,14 @@ use tonic::{
 };
 use usm::{
     app::{Adapters, App, Settings},
+    auth::{Authenticator, Order, Role, issue},
     boot::ports::{self, Closing, Ports, Served},
-    domain::{caller::Scope, id::TenantId, secret::Secret},
-    grpc::{
-        Edge, Facts, Reflection, Room,
-        auth::{Authenticator, Order, Role, issue},
+    domain::{caller::Scope, id::TenantId, miniapp::Bots, secret::Secret},
+    grpc::{Edge, Facts, Reflection, Room},
+    http::{
+        self, Readiness,
+        miniapp::{Callbacks, MiniApp},
     },
-    http::{self, Readiness},
     store::{Options, Store},
     telegram::{ApiKey, Telegram, endpoint::Endpoint},
     telemetry,
@@ -65,6 +66,10 @@ pub(crate) struct Setup {
     pub(crate) ticket_ttl: Duration,
     pub(crate) closing: Closing,
     pub(crate) cors_origins: Vec<&'static str>,
+    pub(crate) bots: Bots,
+    /// Of whoever signs initData.
+    pub(crate) public_key: [u8; 32],
+    pub(crate) callbacks: Option<Callbacks>,
 }
 
 impl Setup {
@@ -80,6 +85,9 @@ impl Setup {
             ticket_ttl: Duration::from_secs(120),
             closing: Closing { delay: Duration::ZERO, grace: Duration::from_secs(5) },
             cors_origins: Vec::new(),
+            bots: Bots::new(),
+            public_key: [0; 32],
+            callbacks: None,
         }
     }
 
@@ -145,6 +153,19 @@ impl Server {
             cors_origins: setup.cors_origins.iter().map(|origin| origin.parse().unwrap()).collect(),
             stop: stop_streams.clone(),
         };
+        let miniapp = MiniApp {
+            app: app.clone(),
+            authenticator: edge.authenticator.clone(),
+            bots: setup.bots.clone(),
+            public_key: setup.public_key,
+            callbacks: setup.callbacks.clone(),
+            room: http::miniapp::Room {
+                requests_max: setup.room.requests_max,
+                streams_max: setup.room.streams_max,
+            },
+            cors_origins: edge.cors_origins.clone(),
+            stop: stop_streams.clone(),
+        };
         let exporter = telemetry::metrics::install().unwrap();
         let (grpc, health) = edge.build().await;
         let draining = CancellationToken::new();
@@ -161,7 +182,7 @@ impl Server {
         let served = Served {
             grpc,
             health,
-            web: http::probes(readiness.clone()),
+            web: http::probes(readiness.clone()).merge(http::miniapp::routes(miniapp)),
             metrics: Some((http::metrics(exporter.clone(), readiness), exporter)),
             draining,
             stop_streams,

@@ -102,6 +102,11 @@ impl World {
     }
 
     pub(crate) async fn planned(shape: Shape, plan: Plan) -> Self {
+        Self::set_up(shape, plan, |_| {}).await
+    }
+
+    /// With a server of the test's own making.
+    pub(crate) async fn set_up(shape: Shape, plan: Plan, change: impl FnOnce(&mut Setup)) -> Self {
         let sandbox = people(plan.telegram).await;
         let mut setup = Setup::with(sandbox.endpoint());
         setup.quiet_gap = plan.quiet_gap;
@@ -114,6 +119,7 @@ impl World {
             }
         };
         setup.redis = redis.as_ref().map(|redis| Secret::new(redis.url()));
+        change(&mut setup);
         let server = Server::start(setup).await;
         let client = server.client(Some(&service_token())).await;
         Self::around(sandbox, server, redis, client)

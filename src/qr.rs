@@ -1,8 +1,8 @@
-//! A login's link as a picture.
+//! A login's link as a picture, for both edges. Knows nothing of logins.
 
 use qrcode::{Color, QrCode};
 
-use crate::{domain::error::Error, grpc::status};
+use crate::domain::error::{Error, Reason};
 
 /// Pixels per module: a login's link then is about 300 pixels wide, which phones read from a screen.
 const SCALE: usize = 6;
@@ -11,8 +11,12 @@ const QUIET_ZONE: usize = 4;
 
 /// The text as a QR code in a PNG. Whoever sees the picture can sign in, like whoever has the text.
 pub(crate) fn png(text: &str) -> Result<Vec<u8>, Error> {
-    let code = QrCode::new(text).map_err(|_| status::internal("a login link does not fit into a QR code"))?;
-    write(&code).map_err(|_| status::internal("a QR code cannot be written as PNG"))
+    let code = QrCode::new(text).map_err(|_| undrawn("a login link does not fit into a QR code"))?;
+    write(&code).map_err(|_| undrawn("a QR code cannot be written as PNG"))
+}
+
+fn undrawn(why: &'static str) -> Error {
+    Error::new(Reason::Internal, why)
 }
 
 fn write(code: &QrCode) -> Result<Vec<u8>, png::EncodingError> {

@@ -1,24 +1,21 @@
-//! Who calls: from the `authorization` header to a credential, and from there to a [`Caller`](crate::domain::caller::Caller).
+//! Who calls: from the `authorization` header to a credential, and from there to a [`Caller`].
 //!
-//! Handlers get an [`Authenticated`], which gives a caller only together with the object it may be about.
+//! Both edges ask here. Knows nothing of methods, routes and the objects that a call may be about.
 
-mod authenticated;
 #[cfg(test)]
 mod tests;
 mod token;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-pub use authenticated::Authenticated;
-pub(crate) use authenticated::Listing;
 pub use token::{Order, OrderError, issue};
 
 use crate::domain::{
-    caller::Scope,
+    caller::{Authority, Caller, Scope},
     error::{Error, Reason},
     id::TenantId,
     secret::Secret,
@@ -62,7 +59,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    fn of_role(role: Role) -> Self {
+    pub(crate) fn of_role(role: Role) -> Self {
         Self { subject: role.name().to_owned(), role, tenant: None, scopes: None }
     }
 
@@ -74,6 +71,34 @@ impl Credential {
             (Role::Authenticated, Some(listed)) => listed.clone(),
             (Role::Authenticated, None) => vec![Scope::Read, Scope::Login],
         }
+    }
+
+    /// Whoever holds it, calling for something that needs the scope.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED` without the scope, or without a tenant where the role needs one.
+    pub(crate) fn into_caller(
+        self,
+        needed: Scope,
+        now: Timestamp,
+        deadline: Instant,
+        trace: String,
+    ) -> Result<Caller, Error> {
+        let scopes = self.scopes();
+        let authority = match (self.role, self.tenant) {
+            (Role::Anon, _) => return Err(needed.missing()),
+            (Role::ServiceRole, _) => Authority::Service,
+            (Role::Authenticated, Some(tenant)) => Authority::Tenant(tenant),
+            (Role::Authenticated, None) => {
+                return Err(Error::new(
+                    Reason::PermissionDenied,
+                    "the token names no tenant; put tenant_id into its app_metadata",
+                ));
+            }
+        };
+        let caller = Caller { subject: self.subject, authority, scopes, now, deadline, trace };
+        caller.require(needed)?;
+        Ok(caller)
     }
 }
 
@@ -181,7 +206,8 @@ fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+/// The scheme and the rest of the one `authorization` header; `None` without one.
+pub(crate) fn authorization(headers: &HeaderMap) -> Result<Option<(&str, &str)>, Refused> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -190,14 +216,20 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
         return Err(Refused::Malformed);
     }
     let text = value.to_str().map_err(|_| Refused::Malformed)?;
-    match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-            let token = token.trim();
-            if token.is_empty() || token.len() > token::TOKEN_BYTES_MAX {
-                return Err(Refused::Malformed);
+    let (scheme, rest) = text.split_once(' ').ok_or(Refused::Malformed)?;
+    Ok(Some((scheme, rest.trim())))
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+    match authorization(headers)? {
+        None => Ok(None),
+        Some((scheme, token)) => {
+            let possible = (1..=token::TOKEN_BYTES_MAX).contains(&token.len());
+            if possible && scheme.eq_ignore_ascii_case("bearer") {
+                Ok(Some(token))
+            } else {
+                Err(Refused::Malformed)
             }
-            Ok(Some(token))
         }
-        Some(_) | None => Err(Refused::Malformed),
     }
 }

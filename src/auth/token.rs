@@ -5,10 +5,8 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    domain::{caller::Scope, id::TenantId, secret::Secret, time::Timestamp},
-    grpc::auth::{Credential, Refused, Role},
-};
+use super::{Credential, Refused, Role};
+use crate::domain::{caller::Scope, id::TenantId, secret::Secret, time::Timestamp};
 
 /// Clocks of token issuers may differ from ours by this much.
 const LEEWAY_SECONDS: f64 = 10.0;

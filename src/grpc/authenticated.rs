@@ -1,16 +1,19 @@
 //! An admitted call, before it is known which object it is about.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Instant;
 
 use crate::{
+    auth::{Credential, Refused},
     domain::{
-        caller::{Authority, Caller, Scope},
+        caller::{Authority, Caller},
         error::{Error, Reason},
-        id::{AppId, LeaseId, SessionKey, TenantId, Ticket},
+        id::{LeaseId, SessionKey, TenantId, Ticket},
         time::Timestamp,
     },
     grpc::{
-        auth::{Credential, Refused, Role},
         policy::{Row, Who},
         status,
     },
@@ -20,7 +23,7 @@ use crate::{
 /// A call that may go to its handler. The only way from here to a [`Caller`] is through what the request names,
 /// so no handler can forget to look at the tenant.
 #[derive(Clone, Debug)]
-pub struct Authenticated {
+pub(crate) struct Authenticated {
     caller: Option<Caller>,
     now: Timestamp,
     deadline: Instant,
@@ -55,22 +58,7 @@ impl Authenticated {
             return Ok(Self { caller: None, now, deadline });
         };
         let credential = credential.ok_or(Refused::Missing)?;
-        let scopes = credential.scopes();
-        let authority = match (credential.role, credential.tenant) {
-            (Role::Anon, _) => return Err(lacks(scope)),
-            (Role::ServiceRole, _) => Authority::Service,
-            (Role::Authenticated, Some(tenant)) => Authority::Tenant(tenant),
-            (Role::Authenticated, None) => {
-                return Err(Error::new(
-                    Reason::PermissionDenied,
-                    "the token names no tenant; put tenant_id into its app_metadata",
-                ));
-            }
-        };
-        let caller = Caller { subject: credential.subject, authority, scopes, now, deadline, trace };
-        if !caller.scopes.contains(&scope) {
-            return Err(lacks(scope));
-        }
+        let caller = credential.into_caller(scope, now, deadline, trace)?;
         Ok(Self { caller: Some(caller), now, deadline })
     }
 
@@ -85,15 +73,11 @@ impl Authenticated {
     /// or not.
     pub(crate) fn for_session(self, tenant: &str, app: &str) -> Result<(Caller, SessionKey), Error> {
         let caller = self.into_caller()?;
-        let tenant = match (tenant, &caller.authority) {
-            ("", Authority::Tenant(own)) => own.clone(),
-            (named, Authority::Tenant(_) | Authority::Service) => TenantId::parse(named)?,
-        };
-        let key = SessionKey { tenant, app: AppId::parse(app)? };
-        if !caller.sees(&key.tenant) {
-            metrics::tenant_denied();
-            return Err(Error::session_not_found());
-        }
+        let key = caller.session(tenant, app).inspect_err(|error| {
+            if error.reason == Reason::SessionNotFound {
+                metrics::tenant_denied();
+            }
+        })?;
         Ok((caller, key))
     }
 
@@ -136,9 +120,4 @@ impl Authenticated {
     pub(crate) fn for_service_itself(self) -> Caller {
         Caller { scopes: Vec::new(), ..Caller::as_service("health", self.now, self.deadline) }
     }
-}
-
-fn lacks(scope: Scope) -> Error {
-    Error::new(Reason::PermissionDenied, "the credential lacks the scope this method needs")
-        .fact("scope", scope.name())
 }

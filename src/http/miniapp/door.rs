@@ -1,0 +1,117 @@
+//! The one door to every route: room, the end of the call, its span and its count.
+//!
+//! Records the route and the status. Never a query, a header, a body or a peer.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use futures::FutureExt as _;
+use http::{HeaderValue, header};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use tracing::Instrument as _;
+
+use super::{Edge, refusal::Refusal};
+use crate::{
+    app,
+    domain::{
+        error::{Error, Reason},
+        time::Timestamp,
+    },
+    telemetry::{
+        layer::web_span,
+        metrics::{self, MiniAppRoute, Outcome},
+    },
+};
+
+/// When somebody who found no room should try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    pub(super) edge: Edge,
+    pub(super) route: MiniAppRoute,
+}
+
+/// A call that was let in.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    /// The one reading of the clock per call.
+    pub(super) now: Timestamp,
+    pub(super) deadline: std::time::Instant,
+    pub(super) trace: String,
+}
+
+/// How long a route may take to begin its answer: the first two wait for Telegram.
+const fn allowance(route: MiniAppRoute) -> Duration {
+    match route {
+        MiniAppRoute::Start | MiniAppRoute::Password => Duration::from_secs(60),
+        MiniAppRoute::Status | MiniAppRoute::Events | MiniAppRoute::Cancel | MiniAppRoute::Callback => {
+            Duration::from_secs(20)
+        }
+    }
+}
+
+pub(super) async fn pass(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let Door { edge, route } = door;
+    let (span, trace) = web_span(route.name(), request.headers());
+    let end = Instant::now() + allowance(route);
+    let call = Call { now: app::now(), deadline: end.into_std(), trace };
+    request.extensions_mut().insert(call);
+    // Dropped with the future when the caller hangs up, which counts as failed.
+    let mut counted = Counted { route, outcome: Outcome::Failed };
+    let answer = async {
+        let _place = match place(&edge.0.requests) {
+            Ok(place) => place,
+            Err(error) => return Refusal(error).into_response(),
+        };
+        let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+        match tokio::time::timeout_at(end, handled).await {
+            Ok(Ok(answer)) => answer,
+            // The panic itself is in the log already, by the hook that telemetry sets.
+            Ok(Err(_panic)) => {
+                Refusal(Error::new(Reason::Internal, "the service failed on this call; its log tells more"))
+                    .into_response()
+            }
+            Err(_elapsed) => {
+                Refusal(Error::new(Reason::DeadlineExceeded, "not done in time; ask for the state"))
+                    .into_response()
+            }
+        }
+    };
+    let mut answer = answer.instrument(span.clone()).await;
+    span.record("http.response.status_code", answer.status().as_u16());
+    if answer.status().is_success() {
+        counted.outcome = Outcome::Ok;
+    }
+    // Codes and tokens are nobody's to keep.
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// Counts a call once, however it ends.
+struct Counted {
+    route: MiniAppRoute,
+    outcome: Outcome,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::miniapp_called(self.route, self.outcome);
+    }
+}
+
+/// # Errors
+/// `OVERLOADED` when all places are taken.
+pub(super) fn place(room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
+    room.clone().try_acquire_owned().map_err(|_| {
+        Error::new(Reason::Overloaded, "this replica serves as many calls as it can; try again")
+            .retry_after(RETRY_AFTER)
+    })
+}

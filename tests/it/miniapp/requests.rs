@@ -1,0 +1,113 @@
+//! Requests that nobody sends on purpose, and what every answer has in common.
+
+use http::Method;
+use serde_json::json;
+
+use super::{
+    page::Page,
+    stage::{Stage, WITH_TOKEN},
+};
+use crate::support::{
+    server::{Server, Setup, tenant_token},
+    world::{ANN, Shape, TENANT},
+};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+fn back_end(page: &Page) -> Page {
+    page.with(format!("Bearer {}", tenant_token(TENANT, &[usm::domain::caller::Scope::Login])))
+}
+
+#[tokio::test]
+async fn bodies_are_read_strictly_and_told_what_is_wrong_with_them() {
+    let server = Server::start(Setup::without_telegram()).await;
+    let page = back_end(&Page::at(server.address));
+    for path in ["/api/qr/start", "/api/qr/password", "/api/qr/cancel"] {
+        for (what, headers, body) in [
+            ("no JSON", vec![JSON], "{"),
+            ("no object", vec![JSON], "[]"),
+            ("nothing", vec![JSON], ""),
+            ("no type", vec![], "{}"),
+            ("another type", vec![("content-type", "text/plain")], "{}"),
+            ("a form", vec![("content-type", "application/x-www-form-urlencoded")], "ticket=x"),
+            ("a field that is missing", vec![JSON], "{}"),
+            ("a field of another kind", vec![JSON], r#"{"app_id": 7, "ticket": 7, "password": 7}"#),
+            ("a field twice", vec![JSON], r#"{"app_id": "a", "app_id": "b"}"#),
+        ] {
+            let answer = page.post_raw(path, &headers, body.as_bytes().to_vec()).await;
+            assert_eq!(answer.refusal(), (400, "ARGUMENT_INVALID".to_owned()), "{path}: {what}: {answer:?}");
+        }
+        let answer =
+            page.post(path, &json!({"app_id": "a", "ticket": "x", "password": "x", "bot<i>": 1})).await;
+        assert_eq!(answer.refusal(), (400, "ARGUMENT_INVALID".to_owned()));
+        assert!(answer.json()["error"]["field"].is_string(), "{answer:?}");
+        let long = format!(r#"{{"app_id": "{}"}}"#, "x".repeat(20_000)).into_bytes();
+        assert_eq!(page.post_raw(path, &[JSON], long).await.refusal(), (413, "MESSAGE_TOO_LARGE".to_owned()));
+        let answer = page.send(Method::PUT, path, &[JSON], b"{}".to_vec()).await;
+        assert_eq!(answer.refusal(), (405, "UNIMPLEMENTED".to_owned()));
+    }
+    for bad in ["/api/qr/status", "/api/qr/status?ticket=a&ticket=b", "/api/qr/events?ticket=a&more=b"] {
+        assert_eq!(page.get(bad).await.refusal(), (400, "ARGUMENT_INVALID".to_owned()), "{bad}");
+    }
+    let charset = [("content-type", "application/json; charset=utf-8")];
+    let answer = page.post_raw("/api/qr/cancel", &charset, br#"{"ticket": "x"}"#.to_vec()).await;
+    assert_eq!(answer.refusal(), (404, "TICKET_NOT_FOUND".to_owned()));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_answer_is_kept_and_who_calls_is_asked_before_what_for() {
+    let server = Server::start(Setup::without_telegram()).await;
+    let page = Page::at(server.address);
+    for answer in [
+        page.post_raw("/api/qr/start", &[], b"{".to_vec()).await,
+        page.get("/api/qr/status").await,
+        page.get("/api/qr/events").await,
+        page.post_raw("/api/qr/password", &[], Vec::new()).await,
+        page.post_raw("/api/qr/cancel", &[], Vec::new()).await,
+        page.with("Basic dXNlcjpwdw==").get("/api/qr/status").await,
+        page.with("tma").get("/api/qr/status").await,
+    ] {
+        assert_eq!(answer.refusal(), (401, "UNAUTHENTICATED".to_owned()));
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_named_origins_may_call() {
+    let origin = "https://app.example";
+    let server = Server::start(Setup { cors_origins: vec![origin], ..Setup::without_telegram() }).await;
+    let page = Page::at(server.address);
+    let preflight = async |origin: &str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "authorization,content-type"),
+        ];
+        page.send(Method::OPTIONS, "/api/qr/start", &headers, Vec::new()).await
+    };
+    let allowed = preflight(origin).await;
+    assert_eq!(
+        (allowed.status, &allowed.headers["access-control-allow-origin"]),
+        (200, &origin.parse().unwrap())
+    );
+    assert!(!preflight("https://evil.example").await.headers.contains_key("access-control-allow-origin"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_without_room_says_when_to_come_back() {
+    let room = usm::grpc::Room { requests_max: 256, streams_max: 1 };
+    let stage = Stage::set_up(Shape::Embedded, |setup| setup.room = room).await;
+    let login = stage.started(WITH_TOKEN, ANN, "news").await;
+    let path = format!("/api/qr/events?ticket={}", login.ticket);
+    let first = login.page.open(Method::GET, &path, &[], Vec::new()).await;
+    assert_eq!(first.status(), 200);
+    let second = login.page.get(&path).await;
+    assert_eq!(second.refusal(), (503, "OVERLOADED".to_owned()));
+    assert_eq!(second.headers["retry-after"], "1");
+    drop(first);
+    stage.world.stop().await;
+}
