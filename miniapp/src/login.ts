@@ -45,6 +45,8 @@ const PAUSE_MIN = 500;
 const PAUSE_MAX = 10_000;
 /** How long after its end a login that is not heard of is waited for. */
 const GRACE = 60_000;
+/** Taken for the life of a login that a reload resumes and nobody tells of. */
+const LIFE = 600_000;
 
 export class Login {
   private ticket: Ticket | undefined;
@@ -133,6 +135,7 @@ export class Login {
   /** Listens, and asks where listening does not work, until the login is over. */
   private async follow(ticket: Ticket): Promise<void> {
     let failures = 0;
+    const began = this.world.now();
     while (!this.over) {
       const heard = await this.listen(ticket);
       failures = heard ? 0 : failures + 1;
@@ -146,7 +149,9 @@ export class Login {
         const answered = await this.ask(ticket);
         pause = answered ? QUESTION_PAUSE : Math.min(PAUSE_MAX, pause * 2);
       }
-      this.giveUpWhenLate();
+      if (!this.over && this.world.now() > (this.deadline?.at ?? began + LIFE) + GRACE) {
+        this.end({ outcome: 'lost' });
+      }
     }
   }
 
@@ -191,12 +196,6 @@ export class Login {
     const ending = error instanceof Refusal ? endingOfTicket(error) : undefined;
     if (ending && !this.over) {
       this.end(ending);
-    }
-  }
-
-  private giveUpWhenLate(): void {
-    if (!this.over && this.deadline && this.world.now() > this.deadline.at + GRACE) {
-      this.end({ outcome: 'lost' });
     }
   }
 

@@ -170,6 +170,13 @@ test('a service that is away is asked ever more rarely, and given up some time a
   assert.ok(fake.time > 600_000 && fake.time < 800_000, String(fake.time));
 });
 
+test('a resumed login that nobody tells of is given up too', async () => {
+  const fake = new Fake();
+  fake.kept = { ticket: TICKET };
+  await new Login(fake).run('data', 'news');
+  assert.equal(fake.outcome, 'lost');
+});
+
 test('a ticket that is gone has run out', async () => {
   const answers: [number, string, string][] = [
     [401, 'UNAUTHENTICATED', 'expired'],

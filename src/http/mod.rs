@@ -3,7 +3,6 @@
 //! Turns requests into the domain's types and back, and decides nothing about sessions.
 
 pub mod miniapp;
-
 mod page;
 
 use std::{future::Future, sync::Arc};
