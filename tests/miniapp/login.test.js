@@ -153,7 +153,7 @@ test('a login that is begun anew elsewhere tells the older page', async () => {
 });
 
 test('a login that takes too long ends in words', async () => {
-  const hurried = await startServer({ QR_TICKET_TTL: '4' });
+  const hurried = await startServer({ env: { QR_TICKET_TTL: '4' }, apps: ['news'] });
   try {
     await hurried.phone.register({ id: 800_001, phone: '9996800001', first_name: 'Ada' });
     const ada = await open(browser, hurried.origin, { app: 'news', data: initData(800_001) });
@@ -162,9 +162,41 @@ test('a login that takes too long ends in words', async () => {
     await ada.page.reload();
     await ada.ending('expired');
     await ada.leave();
+
+    const unwanted = await open(browser, hurried.origin, { app: 'other', data: initData(800_001) });
+    assert.match(await unwanted.ending('notSetUp'), /This is not set up for you/);
+    await unwanted.leave(REFUSED_START);
   } finally {
     await hurried.stop();
   }
+});
+
+test('an app that belongs to another account says so', async () => {
+  const ada = await visit();
+  await ada.code.waitFor();
+  await server.phone.scan(await ada.link(), ada.user);
+  await ada.ending('authorized');
+  await ada.leave();
+  const eve = await visit({ app: ada.app });
+  assert.match(await eve.ending('othersAccount'), /Another account is connected/);
+  await eve.leave(REFUSED_START);
+});
+
+test('a pause that Telegram asks for is told with its length', async () => {
+  await server.phone.fail({ method: 'auth.exportLoginToken', count: 1, error: 'FLOOD_WAIT_300' });
+  const ada = await visit();
+  assert.match(await ada.ending('floodWait'), /Wait 5 minutes/);
+  await ada.leave(REFUSED_START);
+});
+
+test('a service that goes away is waited for, and people are told', async () => {
+  const short = await startServer();
+  const ada = await open(browser, short.origin, { app: 'news', data: initData(800_002) });
+  await ada.code.waitFor();
+  await short.stop('SIGKILL');
+  await ada.page.getByRole('status').getByText('No connection to the service. Trying again…').waitFor();
+  assert.ok(await ada.code.isVisible());
+  await ada.leave(/^error: Failed to load resource: net::ERR_/);
 });
 
 test('it speaks Russian to those whose browser does', async () => {

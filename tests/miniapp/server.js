@@ -11,8 +11,8 @@ import { BOT } from './init-data.js';
 const START_LIMIT = 60_000;
 const STOP_LIMIT = 10_000;
 
-/** The service and its sandbox. `env` is added to its environment. */
-export async function startServer(env = {}) {
+/** The service and its sandbox, for these apps. `env` is added to its environment. */
+export async function startServer({ env = {}, apps = ['*'] } = {}) {
   const folder = await mkdtemp(join(tmpdir(), 'usm-miniapp-'));
   const file = async (name, text) => {
     const path = join(folder, name);
@@ -25,7 +25,7 @@ export async function startServer(env = {}) {
       HOME: folder,
       TMPDIR: folder,
       USM_DATA_DIR: join(folder, 'data'),
-      USM_MINIAPP_TENANTS: await file('tenants.toml', `[bots.${BOT.id}]\ntenant = "acme"\napp_ids = ["*"]\n`),
+      USM_MINIAPP_TENANTS: await file('tenants.toml', `[bots.${BOT.id}]\ntenant = "acme"\napp_ids = ${JSON.stringify(apps)}\n`),
       USM_MINIAPP_BOT_TOKENS: await file('tokens', `${BOT.token}\n`),
       ...env,
     },
@@ -34,8 +34,8 @@ export async function startServer(env = {}) {
   let log = '';
   child.stderr.on('data', (piece) => (log += piece));
   const ended = new Promise((done) => child.once('exit', done));
-  const stop = async () => {
-    child.kill('SIGTERM');
+  const stop = async (signal = 'SIGTERM') => {
+    child.kill(signal);
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_LIMIT);
     await ended;
     clearTimeout(timer);
@@ -90,6 +90,7 @@ function phoneAt(admin) {
     scan: (link, user) => call('/scan', { token: link, user_id: user }),
     configure: (settings) => call('/config', settings),
     keys: () => call('/keys'),
+    fail: (fault) => call('/fault', fault),
   };
 }
 
