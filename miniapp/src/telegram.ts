@@ -17,11 +17,14 @@ export function readLaunch(hash: string, search: string): Launch {
   const said = new URLSearchParams(hash.replace(/^#/, '').replace(/^[^=&]*\?/, ''));
   const asked = new URLSearchParams(search);
   const initData = said.get('tgWebAppData') ?? '';
+  const signed = new URLSearchParams(initData);
+  const user = object(parseJson(signed.get('user') ?? ''))?.['id'];
   const names = [
-    asked.get('app_id'),
+    // One button for everybody may lead each user to an app of their own.
+    asked.get('app_id')?.replace('{user_id}', String(user ?? '')) ?? null,
     asked.get('tgWebAppStartParam'),
     said.get('tgWebAppStartParam'),
-    new URLSearchParams(initData).get('start_param'),
+    signed.get('start_param'),
   ];
   return {
     initData: /(^|&)hash=/.test(initData) ? initData : '',

@@ -39,6 +39,11 @@ test('the app is named by the address first, then by a start parameter', () => {
   assert.equal(readLaunch(HASH, '').appId, undefined);
 });
 
+test('the address may stand for an app of each user', () => {
+  assert.equal(readLaunch(HASH, '?app_id=user-%7Buser_id%7D').appId, 'user-7');
+  assert.equal(readLaunch('', '?app_id={user_id}').appId, undefined);
+});
+
 test('only names that the contract allows are apps', () => {
   for (const good of ['news', 'A.b_c-9', '_x', 'x'.repeat(128)]) {
     assert.ok(isAppId(good), good);

@@ -106,6 +106,26 @@ fn fingerprints_and_lease_ids_stay_what_they_are() {
 }
 
 #[test]
+fn access_tokens_are_vouched_for_by_the_ring_they_were_made_with() {
+    let (one, replica) = (vault(), vault());
+    let tag = one.sign_access(b"payload");
+    assert!(one.vouches_for_access(b"payload", &tag));
+    let same_ring = Vault::new(KeyRing::parse(FIXTURE_RING, Path::new("ring_v1.json")).unwrap());
+    let again = Vault::new(KeyRing::parse(FIXTURE_RING, Path::new("ring_v1.json")).unwrap());
+    assert!(again.vouches_for_access(b"payload", &same_ring.sign_access(b"payload")));
+    assert!(!replica.vouches_for_access(b"payload", &tag), "another ring");
+    for (payload, tag) in [
+        (b"payloae".as_slice(), tag.as_slice()),
+        (b"", &tag),
+        (b"payload", &tag[..31]),
+        (b"payload", &[]),
+        (b"payload", &[0; 32]),
+    ] {
+        assert!(!one.vouches_for_access(payload, tag));
+    }
+}
+
+#[test]
 fn sealing_twice_gives_different_bytes_and_shows_nothing_of_the_key() {
     let vault = vault();
     let one = vault.seal(&key(), &environment(), 1, &full_material()).unwrap();

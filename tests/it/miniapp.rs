@@ -5,6 +5,7 @@ mod floods;
 mod forgeries;
 mod logins;
 mod page;
+mod program;
 mod requests;
 mod stage;
 mod tickets;

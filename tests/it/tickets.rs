@@ -356,6 +356,23 @@ async fn all_of_a_login_is_gone_after_its_time() {
 }
 
 #[tokio::test]
+async fn what_serves_once_serves_one_of_many_at_once() {
+    for form in Form::both().await {
+        let notes = (0..20).map(|_| form.tickets.use_once("ab12", TTL));
+        let notes = futures::future::try_join_all(notes).await.unwrap();
+        assert_eq!(notes.iter().filter(|first| **first).count(), 1);
+        assert!(form.tickets.use_once("cd34", TTL).await.unwrap());
+        form.check_all_keys_end();
+        if let Some(redis) = &form.redis {
+            assert!(redis.keys().contains(&"replay:ab12".to_owned()));
+        }
+        let short = Duration::from_millis(50);
+        assert!(form.tickets.use_once("ef56", short).await.unwrap());
+        until("its time is over", || async { form.tickets.use_once("ef56", short).await.unwrap() }).await;
+    }
+}
+
+#[tokio::test]
 async fn a_watch_wakes_on_every_change() {
     for form in Form::both().await {
         let tickets = &form.tickets;

@@ -304,6 +304,21 @@ test('the bot may name the app by its start parameter', async () => {
   await ada.leave();
 });
 
+test('one address leads each user to an app of their own', async () => {
+  const user = (users += 1);
+  const own = await startServer({ apps: ['user-{user_id}'] });
+  try {
+    const ada = await open(browser, own.origin, { app: 'user-{user_id}', data: initData(user) });
+    await ada.code.waitFor();
+    await ada.leave();
+    const eve = await open(browser, own.origin, { app: `user-${user}`, data: initData(user + 1) });
+    await eve.ending('notSetUp');
+    await eve.leave(REFUSED_START);
+  } finally {
+    await own.stop();
+  }
+});
+
 test('where no stream comes through, it asks', async () => {
   const ada = await visit({ before: (page) => page.route('**/api/qr/events?*', (route) => route.abort()) });
   await ada.code.waitFor();

@@ -58,9 +58,21 @@ const fn allowance(route: MiniAppRoute) -> Duration {
     }
 }
 
+/// The route's name in logs and traces.
+pub(super) const fn path(route: MiniAppRoute) -> &'static str {
+    match route {
+        MiniAppRoute::Start => "/api/qr/start",
+        MiniAppRoute::Status => "/api/qr/status",
+        MiniAppRoute::Events => "/api/qr/events",
+        MiniAppRoute::Password => "/api/qr/password",
+        MiniAppRoute::Cancel => "/api/qr/cancel",
+        MiniAppRoute::Callback => "/api/qr/callback",
+    }
+}
+
 pub(super) async fn pass(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let Door { edge, route } = door;
-    let (span, trace) = web_span(route.name(), request.headers());
+    let (span, trace) = web_span(path(route), request.headers());
     let end = Instant::now() + allowance(route);
     let call = Call { now: app::now(), deadline: end.into_std(), trace };
     request.extensions_mut().insert(call);

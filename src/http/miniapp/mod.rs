@@ -23,7 +23,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
-    routing::{MethodRouter, get, post},
+    routing::{get, post},
 };
 use http::{HeaderName, HeaderValue, Method, header};
 use tokio::sync::Semaphore;
@@ -94,18 +94,20 @@ pub fn routes(miniapp: MiniApp) -> Router {
         streams: Arc::new(Semaphore::new(miniapp.room.streams_max)),
         stop: miniapp.stop,
     }));
-    // Each behind the door: room, a deadline, a span, a count, and an answer whatever happens.
-    let behind = |route: MiniAppRoute, handler: MethodRouter<Edge>| {
-        let door = Door { edge: edge.clone(), route };
-        handler.fallback(refusal::wrong_method).layer(middleware::from_fn_with_state(door, door::pass))
-    };
-    Router::new()
-        .route("/api/qr/start", behind(MiniAppRoute::Start, post(start::start)))
-        .route("/api/qr/status", behind(MiniAppRoute::Status, get(status::status)))
-        .route("/api/qr/events", behind(MiniAppRoute::Events, get(status::events)))
-        .route("/api/qr/password", behind(MiniAppRoute::Password, post(password::password)))
-        .route("/api/qr/cancel", behind(MiniAppRoute::Cancel, post(cancel::cancel)))
-        .route("/api/qr/callback", behind(MiniAppRoute::Callback, post(callback::callback)))
+    let handlers = [
+        (MiniAppRoute::Start, post(start::start)),
+        (MiniAppRoute::Status, get(status::status)),
+        (MiniAppRoute::Events, get(status::events)),
+        (MiniAppRoute::Password, post(password::password)),
+        (MiniAppRoute::Cancel, post(cancel::cancel)),
+        (MiniAppRoute::Callback, post(callback::callback)),
+    ];
+    let router = handlers.into_iter().fold(Router::new(), |router, (route, handler)| {
+        // Behind the door: room, a deadline, a span, a count, and an answer whatever happens.
+        let door = middleware::from_fn_with_state(Door { edge: edge.clone(), route }, door::pass);
+        router.route(door::path(route), handler.fallback(refusal::wrong_method).layer(door))
+    });
+    router
         .layer(DefaultBodyLimit::max(BODY_LENGTH_MAX))
         // Outermost: preflights carry no credentials.
         .layer(cors(miniapp.cors_origins))

@@ -8,7 +8,7 @@ use super::{
     page::Answer,
     stage::{CALLBACK_SECRET, Followed, Stage, WITH_TOKEN, hmac, now},
 };
-use crate::support::world::{ANN, BOB, Shape, on_both_shapes};
+use crate::support::world::{ANN, BOB, Plan, Shape, on_both_shapes};
 
 on_both_shapes!(
     a_signed_callback_hears_how_far_the_login_is,
@@ -102,7 +102,7 @@ async fn a_signature_is_good_for_one_call_as_it_was_signed(shape: Shape) {
 }
 
 async fn without_a_secret_there_are_no_callbacks(shape: Shape) {
-    let stage = Stage::set_up(shape, |setup| setup.callbacks = None).await;
+    let stage = Stage::set_up(shape, Plan::default(), |setup| setup.callbacks = None).await;
     assert_eq!(call(&stage, &json!({"ticket": "x"})).await.refusal(), (404, "FEATURE_DISABLED".to_owned()));
     stage.world.stop().await;
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::support::{
     server::{Server, Setup, tenant_token},
-    world::{ANN, Shape, TENANT},
+    world::{ANN, Plan, Shape, TENANT},
 };
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -76,6 +76,30 @@ async fn no_answer_is_kept_and_who_calls_is_asked_before_what_for() {
 }
 
 #[tokio::test]
+async fn calls_are_counted_by_route_and_nothing_else_of_them_is_told() {
+    let server = Server::start(Setup::without_telegram()).await;
+    let (page, watcher) = (Page::at(server.address), Page::at(server.metrics_address));
+    let count = async |metric: &str| {
+        let told = watcher.get("/metrics").await;
+        let told = String::from_utf8(told.body.to_vec()).expect("text");
+        let line =
+            told.lines().find(|line| line.starts_with(metric)).unwrap_or_else(|| panic!("{metric}: {told}"));
+        line.rsplit(' ').next().and_then(|count| count.parse::<f64>().ok()).expect("a count")
+    };
+    let refused = "miniapp_webhook_total{route=\"cancel\",result=\"failed\"}";
+    let (before, denied) = (count(refused).await, count("rls_denied_total").await);
+    for _ in 0..3 {
+        assert_eq!(page.post("/api/qr/cancel", &json!({"ticket": "x"})).await.status, 401);
+    }
+    let elsewhere = json!({"app_id": "news", "tenant_id": "globex"});
+    assert_eq!(back_end(&page).post("/api/qr/start", &elsewhere).await.status, 404);
+    // Other tests count in the same process.
+    assert!(count(refused).await >= before + 3.0);
+    assert!(count("rls_denied_total").await >= denied + 1.0);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn pages_of_named_origins_may_call() {
     let origin = "https://app.example";
     let server = Server::start(Setup { cors_origins: vec![origin], ..Setup::without_telegram() }).await;
@@ -100,7 +124,7 @@ async fn pages_of_named_origins_may_call() {
 #[tokio::test]
 async fn a_replica_without_room_says_when_to_come_back() {
     let room = usm::grpc::Room { requests_max: 256, streams_max: 1 };
-    let stage = Stage::set_up(Shape::Embedded, |setup| setup.room = room).await;
+    let stage = Stage::set_up(Shape::Embedded, Plan::default(), |setup| setup.room = room).await;
     let login = stage.started(WITH_TOKEN, ANN, "news").await;
     let path = format!("/api/qr/events?ticket={}", login.ticket);
     let first = login.page.open(Method::GET, &path, &[], Vec::new()).await;

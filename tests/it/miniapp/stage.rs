@@ -41,12 +41,12 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn start(shape: Shape) -> Self {
-        Self::set_up(shape, |_| {}).await
+        Self::set_up(shape, Plan::default(), |_| {}).await
     }
 
-    pub(super) async fn set_up(shape: Shape, change: impl FnOnce(&mut Setup)) -> Self {
+    pub(super) async fn set_up(shape: Shape, plan: Plan, change: impl FnOnce(&mut Setup)) -> Self {
         let telegram = Signer::new();
-        let world = World::set_up(shape, Plan::default(), |setup| {
+        let world = World::set_up(shape, plan, |setup| {
             setup.bots = bots();
             setup.public_key = telegram.public_key();
             let tolerance = std::time::Duration::from_secs(300);
@@ -142,12 +142,12 @@ pub(super) fn now() -> i64 {
 pub(super) struct Signer(Ed25519KeyPair);
 
 impl Signer {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
         Self(Ed25519KeyPair::from_pkcs8(document.as_ref()).expect("a key"))
     }
 
-    fn public_key(&self) -> [u8; 32] {
+    pub(super) fn public_key(&self) -> [u8; 32] {
         self.0.public_key().as_ref().try_into().expect("32 bytes")
     }
 
