@@ -34,6 +34,8 @@ export async function startServer({ env = {}, apps = ['*'] } = {}) {
   let log = '';
   child.stderr.on('data', (piece) => (log += piece));
   const ended = new Promise((done) => child.once('exit', done));
+  // Also when a run is broken off.
+  process.once('exit', () => child.kill('SIGKILL'));
   const stop = async (signal = 'SIGTERM') => {
     child.kill(signal);
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_LIMIT);
