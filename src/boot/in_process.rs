@@ -9,7 +9,7 @@ use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Error, app, edge, install_crypto};
+use super::{Error, app, edges, install_crypto};
 use crate::{app::App, auth::Authenticator, config::Config};
 
 /// Bytes under way between the command and the service.
@@ -50,7 +50,7 @@ pub async fn in_process(config: Config, user: &str) -> Result<InProcess, Error> 
     let app = app::open(&config, endpoint, company).await?;
     let stop = CancellationToken::new();
     let authenticator = Authenticator::in_process(format!("cli:{user}"));
-    let (routes, _health) = edge(&app, &config, authenticator, stop.clone()).build().await;
+    let (routes, _health) = edges::grpc(&app, &config, authenticator, stop.clone()).build().await;
     let (client, server) = tokio::io::duplex(PIPE_LENGTH);
     let ended = stop.clone();
     let serving = tokio::spawn(async move {

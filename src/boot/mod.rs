@@ -3,6 +3,7 @@
 //! May name everything. Starting and stopping have an order; both are written down here and nowhere else.
 
 mod app;
+mod edges;
 mod in_process;
 pub mod ports;
 mod secrets;
@@ -21,17 +22,15 @@ pub use self::{
 use crate::{
     app::{App, now},
     auth,
-    config::{self, Config, DatabaseUrl},
+    config::{Config, DatabaseUrl},
     domain::{secret::Secret, time::Timestamp},
-    grpc, http,
+    http,
     shutdown::Signals,
     store, telemetry, tickets, vault,
 };
 
 /// How long finding the address of a configured host may take.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
-/// Streams that may run at once beside the calls.
-const STREAMS_MAX: usize = 10_000;
 /// Kept for tasks after the calls' own grace period.
 const TASKS_GRACE: Duration = Duration::from_secs(2);
 
@@ -132,7 +131,7 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     app.keep_house();
     let (shutdown, draining, streams) =
         <(CancellationToken, CancellationToken, CancellationToken)>::default();
-    let (routes, health) = edge(&app, &config, authenticator.clone(), streams.clone()).build().await;
+    let (routes, health) = edges::grpc(&app, &config, authenticator.clone(), streams.clone()).build().await;
     let asked = app.clone();
     let readiness = http::Readiness::new(
         move || {
@@ -141,7 +140,7 @@ pub async fn start(config: Config) -> Result<Server, Error> {
         },
         draining.clone(),
     );
-    let miniapp = http::miniapp::routes(miniapp(&app, &config, authenticator, streams.clone()));
+    let miniapp = http::miniapp::routes(edges::miniapp(&app, &config, authenticator, streams.clone()));
     let served = Served {
         grpc: routes,
         health,
@@ -271,55 +270,6 @@ fn service_token(secret: &Secret, subject: &str, ttl: Duration, now: Timestamp) 
         ttl,
     };
     Ok(auth::issue(secret, &order, now)?)
-}
-
-fn edge(
-    app: &App,
-    config: &Config,
-    authenticator: auth::Authenticator,
-    stop: CancellationToken,
-) -> grpc::Edge {
-    grpc::Edge {
-        app: app.clone(),
-        authenticator,
-        room: grpc::Room { requests_max: config.limits.requests_max, streams_max: STREAMS_MAX },
-        message_size_max: config.limits.message_size_max,
-        reflection: match config.listen.reflection {
-            config::Reflection::Served => grpc::Reflection::Served,
-            config::Reflection::Hidden => grpc::Reflection::Hidden,
-        },
-        facts: grpc::Facts {
-            quiet_gap: config.leases.quiet_gap,
-            ticket_ttl: config.logins.ticket_ttl,
-            material_size_max: i64::try_from(crate::app::import::DATA_LENGTH_MAX).unwrap_or(i64::MAX),
-        },
-        cors_origins: cors_origins(config),
-        stop,
-    }
-}
-
-fn miniapp(
-    app: &App,
-    config: &Config,
-    authenticator: auth::Authenticator,
-    stop: CancellationToken,
-) -> http::miniapp::MiniApp {
-    let tolerance = config.miniapp.timestamp_tolerance;
-    let secret = config.miniapp.hmac_secret.clone();
-    http::miniapp::MiniApp {
-        app: app.clone(),
-        authenticator,
-        bots: config.miniapp.bots.clone(),
-        public_key: config.miniapp.public_key,
-        callbacks: secret.map(|secret| http::miniapp::Callbacks { secret, tolerance }),
-        room: http::miniapp::Room { requests_max: config.limits.requests_max, streams_max: STREAMS_MAX },
-        cors_origins: cors_origins(config),
-        stop,
-    }
-}
-
-fn cors_origins(config: &Config) -> Vec<::http::HeaderValue> {
-    config.listen.cors_origins.iter().filter_map(|origin| origin.parse().ok()).collect()
 }
 
 /// One provider of cryptography for every TLS connection. A second call finds it installed, which is as good.
