@@ -1,6 +1,6 @@
 # The two commands that matter: `make test` and `cargo run --release -- quickstart`.
 
-.PHONY: test lint docs generate size
+.PHONY: test lint docs generate page size
 
 # Everything: installs what is missing where it may, starts its own servers, ends with a summary.
 test:
@@ -18,6 +18,10 @@ docs:
 generate:
 	cargo run -p usm-codegen
 	python3 clients/python/generate.py
+
+# Rewrites the built page that the binary carries, from miniapp/src. Needs Node.
+page:
+	cd miniapp && npm ci --no-audit --no-fund && npm run build
 
 # Start-up time, idle memory and size of the release build, against their budgets.
 size:

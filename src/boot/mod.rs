@@ -145,7 +145,7 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     let served = Served {
         grpc: routes,
         health,
-        web: http::probes(readiness.clone()).merge(miniapp),
+        web: http::probes(readiness.clone()).merge(http::page()).merge(miniapp),
         metrics: metrics_address.map(|_| (http::metrics(exporter.clone(), readiness), exporter)),
         draining,
         stop_streams: streams,

@@ -1,8 +1,9 @@
-//! The HTTP edge: health, readiness and metrics, and the routes of the Mini App.
+//! The HTTP edge: health, readiness and metrics, and the Mini App: its page and its routes.
 //!
 //! Turns requests into the domain's types and back, and decides nothing about sessions.
 
 pub mod miniapp;
+mod page;
 
 use std::{future::Future, sync::Arc};
 
@@ -10,6 +11,7 @@ use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, rou
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+pub use self::page::page;
 use crate::telemetry::metrics::Exporter;
 
 /// Tells whether calls can be served.

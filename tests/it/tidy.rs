@@ -313,7 +313,9 @@ fn layers_point_one_way() {
 fn files_are_short_and_say_what_they_are_for() {
     let mut broken = Vec::new();
     for file in tree() {
-        let source = [".rs", ".py", ".proto", ".sql", ".lua"].iter().any(|end| file.path.ends_with(end));
+        let source = [".rs", ".py", ".ts", ".css", ".proto", ".sql", ".lua"]
+            .iter()
+            .any(|end| file.path.ends_with(end));
         let generated = file.path.starts_with("clients/rust/src/gen/")
             || file.path.starts_with("clients/python/src/usm/")
             || file.text.starts_with("// @generated");
