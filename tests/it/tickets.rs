@@ -23,6 +23,7 @@ use usm::{
 
 use crate::support::redis::Redis;
 
+mod ownership;
 mod redis;
 
 const TTL: Duration = Duration::from_secs(60);

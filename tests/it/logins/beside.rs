@@ -5,7 +5,7 @@ use usm_client::v1::{LoginState, SessionEventKind, SessionState};
 
 use crate::support::{
     poll,
-    telegram::soon,
+    telegram::{Fault, soon},
     world::{ANN, Shape, World, on_both_shapes, reason, refused},
 };
 
@@ -13,6 +13,7 @@ on_both_shapes!(
     a_second_login_takes_the_place_of_the_first,
     the_new_material_waits_for_the_lease_of_the_old,
     a_second_login_that_fails_leaves_the_session_as_it_was,
+    the_former_authorization_is_ended_though_telegram_did_not_listen_at_first,
 );
 
 async fn a_second_login_takes_the_place_of_the_first(shape: Shape) {
@@ -92,5 +93,21 @@ async fn a_second_login_that_fails_leaves_the_session_as_it_was(shape: Shape) {
     assert_eq!((after.material_version, &after.fingerprint), (1, &before.fingerprint));
     world.lend("bot").await;
     assert_eq!(world.sandbox.authorizations().await.len(), 1);
+    world.stop().await;
+}
+
+async fn the_former_authorization_is_ended_though_telegram_did_not_listen_at_first(shape: Shape) {
+    let world = World::start(shape).await;
+    world.log_in("bot", ANN).await;
+    world.sandbox.fault("auth.logOut", 1, Fault::Error("FLOOD_WAIT_20")).await;
+    assert_eq!(world.log_in("bot", ANN).await.material_version, 2);
+    assert_eq!(world.sandbox.authorizations().await.len(), 2, "it could not be ended yet");
+    world.lend("bot").await;
+    world.server.app.keep_house();
+    poll::until("the former authorization is signed out", || async {
+        (world.sandbox.authorizations().await.len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(world.sandbox.counter("duplicates").await, 0);
     world.stop().await;
 }
