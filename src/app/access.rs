@@ -105,6 +105,13 @@ impl App {
         Ok(self.0.tickets.use_once(what, ttl).await?)
     }
 
+    /// A proof that was used for nothing may be used again: no login came of it.
+    pub async fn return_proof(&self, what: &str) {
+        if let Err(error) = self.0.tickets.forget_use(what).await {
+            tracing::debug!(error = %error, "A proof that served nobody stays used until it is too old");
+        }
+    }
+
     /// # Errors
     /// `ACCOUNT_MISMATCH` if the session is another account's already.
     pub async fn require_account(&self, caller: &Caller, key: &SessionKey, user: i64) -> Result<(), Error> {

@@ -206,6 +206,10 @@ impl Memory {
         self.used.note(what, ttl, Instant::now())
     }
 
+    pub(super) fn forget_use(&self, what: &str) {
+        self.used.forget(what);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -313,6 +313,20 @@ impl Tickets {
         }
     }
 
+    /// What was used served nobody after all, and may be used again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: it stays used until its time is over.
+    pub async fn forget_use(&self, what: &str) -> Result<(), Error> {
+        match self {
+            Self::Memory(memory) => {
+                memory.forget_use(what);
+                Ok(())
+            }
+            Self::Redis(redis) => redis.forget_use(what).await,
+        }
+    }
+
     /// Wakes on changes of the login. Begin to watch first, then read it, then wait: nothing is missed.
     ///
     /// # Errors

@@ -293,6 +293,14 @@ impl Redis {
         Ok(set.is_some())
     }
 
+    pub(super) async fn forget_use(&self, what: &str) -> Result<(), Error> {
+        self.client
+            .del::<i64, _>(self.keys.used(what))
+            .await
+            .map(drop)
+            .map_err(|error| failed("forgetting what was used", error))
+    }
+
     pub(super) async fn ping(&self, deadline: Instant) -> Result<(), Error> {
         let doing = "asking whether it is there";
         match tokio::time::timeout_at(deadline.into(), self.client.ping::<Value>(None)).await {

@@ -57,6 +57,11 @@ impl Used {
         seen.until.insert(what.to_owned(), now + ttl);
         Ok(true)
     }
+
+    /// What was noted served nobody after all.
+    pub(super) fn forget(&self, what: &str) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).until.remove(what);
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +77,8 @@ mod tests {
         assert!(!used.note("a", TTL, now + TTL / 2).expect("room"));
         assert!(used.note("b", TTL, now).expect("room"));
         assert!(used.note("a", TTL, now + TTL).expect("room"));
+        used.forget("b");
+        assert!(used.note("b", TTL, now).expect("room"), "it had served nobody");
     }
 
     #[test]

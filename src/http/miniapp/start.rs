@@ -69,7 +69,11 @@ impl Edge {
         if !self.0.app.use_proof(&user.digest, INIT_DATA_LIFE).await? {
             return Err(init_data::Refused::Used.into());
         }
-        self.begin(&caller, key, Some(user.user)).await
+        let begun = self.begin(&caller, key, Some(user.user)).await;
+        if begun.is_err() {
+            self.0.app.return_proof(&user.digest).await;
+        }
+        begun
     }
 
     /// The session that the operator lets this user log in for. What is not allowed answers like what is not there.

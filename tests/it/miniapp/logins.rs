@@ -12,7 +12,7 @@ use super::stage::{Followed, Stage, WITH_TOKEN, WITHOUT_TOKEN};
 use crate::support::{
     poll::PATIENCE,
     server::service_token,
-    telegram::User,
+    telegram::{Fault, User},
     world::{ANN, BOB, Shape, TENANT, on_both_shapes},
 };
 
@@ -28,6 +28,7 @@ on_both_shapes!(
     a_session_of_another_account_is_refused_before_anything_starts,
     back_ends_start_and_follow_with_their_own_tokens,
     events_end_when_the_server_drains,
+    a_start_that_failed_leaves_the_proof_for_another_try,
 );
 
 async fn a_user_logs_in_by_either_proof(shape: Shape) {
@@ -176,5 +177,18 @@ async fn events_end_when_the_server_drains(shape: Shape) {
     stage.world.server.ask_to_stop();
     // Well before the grace for calls under way is over.
     timeout(Duration::from_secs(4), body.collect()).await.expect("an end").expect("a clean one");
+    stage.world.stop().await;
+}
+
+async fn a_start_that_failed_leaves_the_proof_for_another_try(shape: Shape) {
+    let stage = Stage::start(shape).await;
+    let page = stage.opened(WITH_TOKEN, ANN);
+    let sandbox = &stage.world.sandbox;
+    sandbox.fault("auth.exportLoginToken", 1, Fault::Error("API_ID_INVALID")).await;
+    let failed = page.post("/api/qr/start", &json!({"app_id": "news"})).await;
+    assert_eq!(failed.refusal().1, "API_KEY_REFUSED");
+    page.post("/api/qr/start", &json!({"app_id": "news"})).await.good();
+    let used = page.post("/api/qr/start", &json!({"app_id": "news"})).await;
+    assert_eq!(used.refusal(), (401, "UNAUTHENTICATED".to_owned()), "a login came of it");
     stage.world.stop().await;
 }

@@ -203,18 +203,15 @@ async fn malformed_ids_are_refused_by_field(shape: Shape) {
 async fn methods_of_later_versions_say_so(shape: Shape) {
     let world = World::start(shape).await;
     world.lendable("bot", ANN).await;
-    let (tenant_id, app_id) = (TENANT.to_owned(), "bot".to_owned());
     let export = v1::ExportSessionRequest {
-        tenant_id: tenant_id.clone(),
-        app_id: app_id.clone(),
+        tenant_id: TENANT.to_owned(),
+        app_id: "bot".to_owned(),
         format: v1::SessionFormat::Raw.into(),
         ..Default::default()
     };
     let export = refused(world.sessions.clone().export_session(export).await);
-    let phone = v1::StartPhoneLoginRequest { tenant_id, app_id, ..Default::default() };
-    let phone = refused(world.logins.clone().start_phone_login(phone).await);
     let save = refused(world.leases.clone().save_session(v1::SaveSessionRequest::default()).await);
-    for refusal in [export, phone, save] {
+    for refusal in [export, save] {
         assert_eq!((refusal.code(), reason(&refusal).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
     }
     world.stop().await;
