@@ -8,6 +8,8 @@ use crate::domain::{caller::Caller, time::Timestamp};
 /// How long a dependency may take to answer before it counts as down.
 const CHECK_LIMIT: Duration = Duration::from_secs(1);
 
+const TICKETS_DOWN: &str = "no login can be started until the ticket store answers";
+
 /// The whole picture.
 #[derive(Debug)]
 pub struct Health {
@@ -57,7 +59,7 @@ impl App {
         let ready = store.0;
         let dependencies = vec![
             dependency("store", store, "no session can be read, lent or changed until the database answers"),
-            dependency("tickets", tickets, "no login can be started until the ticket store answers"),
+            dependency("tickets", tickets, self.0.tickets.trouble().unwrap_or(TICKETS_DOWN)),
             dependency("telegram", telegram, "logins and validations wait until Telegram can be reached"),
         ];
         Health { ready, dependencies }

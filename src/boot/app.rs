@@ -47,8 +47,11 @@ pub(super) async fn open(config: &Config, endpoint: Endpoint, company: Company) 
     let tickets = match &config.tickets.redis_url {
         None => Tickets::Memory(tickets::Memory::default()),
         Some(url) => {
-            let settings =
-                tickets::Settings { url: url.clone(), prefix: config.tickets.redis_prefix.clone() };
+            let settings = tickets::Settings {
+                url: url.clone(),
+                prefix: config.tickets.redis_prefix.clone(),
+                ca: config.tickets.redis_ca.clone(),
+            };
             Tickets::Redis(tickets::Redis::connect(&settings, vault.clone()).await?)
         }
     };

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of what the components do with theirs.
 
+mod authorities;
 mod database;
 mod endpoint;
 mod errors;
@@ -26,6 +27,8 @@ pub use endpoint::{CustomEndpoint, Endpoint};
 pub use errors::{Errors, Mistake};
 pub use setting::{CLIENT_ENV, SETTINGS, Secrecy, Setting};
 pub use source::Origin;
+
+use rustls::RootCertStore;
 
 use crate::domain::{budget::Limit, miniapp::Bots, secret::Secret};
 
@@ -104,6 +107,8 @@ pub struct Tickets {
     /// `None` keeps tickets in the process.
     pub redis_url: Option<Secret>,
     pub redis_prefix: String,
+    /// Whom to trust with `rediss://`; `None` trusts whom the system trusts.
+    pub redis_ca: Option<RootCertStore>,
 }
 
 #[derive(Clone, Debug)]

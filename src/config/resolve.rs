@@ -11,11 +11,11 @@ use crate::{
         API_KEY_DEFAULT, ApiKey, Backup, Config, Credentials, CustomEndpoint, Database, DatabaseUrl,
         Effective, Endpoint, Errors, Feature, Import, Inputs, JwtSecret, Keys, Leases, Limits, Listen,
         LogFormat, Logins, Mistake, Origin, Provision, Reflection, SETTINGS, Schedule, Secrecy, Sessions,
-        Telegram, Telemetry, Tickets, miniapp,
+        Telegram, Telemetry, Tickets, authorities, miniapp,
         read::{self, Reader},
         source::{Gathered, Given, Part, shown},
     },
-    domain::{budget::Limit, lease},
+    domain::{budget::Limit, lease, secret::Secret},
 };
 
 /// A shorter HS256 secret can be guessed from one token (RFC 7518 §3.2).
@@ -32,7 +32,7 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Config, Errors> {
     let telegram = telegram(&mut reader, inputs);
     let mut config = Config {
         database: database(&mut reader, &data_dir),
-        tickets: tickets(&mut reader),
+        tickets: tickets(&mut reader, inputs),
         keys: keys(&mut reader, &data_dir),
         credentials: credentials(&mut reader, &data_dir),
         sessions: sessions(&mut reader),
@@ -97,20 +97,15 @@ fn database(reader: &mut Reader, data_dir: &Path) -> Database {
     }
 }
 
-fn tickets(reader: &mut Reader) -> Tickets {
-    const SCHEMES: [&str; 8] = [
-        "redis",
-        "rediss",
-        "valkey",
-        "valkeys",
-        "redis-cluster",
-        "rediss-cluster",
-        "redis-sentinel",
-        "rediss-sentinel",
-    ];
-    let redis_url = reader.optional("redis-url", |text| match text.split_once("://") {
-        Some((scheme, rest)) if SCHEMES.contains(&scheme) && !rest.is_empty() => read::secret(text),
-        Some(_) | None => {
+fn tickets(reader: &mut Reader, inputs: Inputs<'_>) -> Tickets {
+    const PROTOCOLS: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
+    const DEPLOYMENTS: [&str; 3] = ["", "cluster", "sentinel"];
+    let redis_url = reader.optional("redis-url", |text| {
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let (protocol, deployment) = scheme.split_once('-').unwrap_or((scheme, ""));
+        if PROTOCOLS.contains(&protocol) && DEPLOYMENTS.contains(&deployment) && !rest.is_empty() {
+            read::secret(text)
+        } else {
             Err("must start with redis://, rediss:// or a form of them, and name a host".to_owned())
         }
     });
@@ -118,6 +113,11 @@ fn tickets(reader: &mut Reader) -> Tickets {
         redis_url,
         redis_prefix: reader.value("redis-prefix", |text| {
             if text.len() <= 64 { read::text(text) } else { Err("must be 64 bytes or shorter".to_owned()) }
+        }),
+        redis_ca: reader.optional("redis-ca", |path| {
+            let text = (inputs.read)(Path::new(path))
+                .map_err(|error| format!("must be a file that can be read ({})", error.kind()))?;
+            authorities::parse(&text)
         }),
     }
 }
@@ -299,6 +299,10 @@ fn check(reader: &mut Reader, config: &Config, data_dir_known: bool) {
         ),
         (DatabaseUrl::Postgres(_) | DatabaseUrl::Sqlite(_), Provision::Given(_))
         | (DatabaseUrl::Sqlite(_), Provision::Made(_)) => {}
+    }
+    let secured = |url: &Secret| ["rediss", "valkeys"].iter().any(|it| url.expose_secret().starts_with(it));
+    if config.tickets.redis_ca.is_some() && !config.tickets.redis_url.as_ref().is_some_and(secured) {
+        reader.refuse("redis-ca", "needs a REDIS_URL with rediss:// or a form of it: nothing else has TLS");
     }
     match config.credentials.jwt_secret {
         JwtSecret::Made(_) if !config.listen.main.ip().is_loopback() => reader.refuse(

@@ -75,6 +75,13 @@ pub const SETTINGS: &[Setting] = &[
     address("redis-url", "REDIS_URL", "redis.url", "Redis for logins under way [default: in-process]"),
     plain("redis-prefix", "USM_REDIS_PREFIX", "redis.prefix", Some(""), "Put before every Redis key"),
     plain(
+        "redis-ca",
+        "USM_REDIS_CA",
+        "redis.ca_file",
+        None,
+        "PEM file of the authorities to trust with rediss:// [default: those of the system]",
+    ),
+    plain(
         "encryption-keys",
         "USM_ENCRYPTION_KEYS",
         "keys.file",

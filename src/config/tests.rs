@@ -25,6 +25,12 @@ fn resolve(flags: &[(&str, &str)], env: &[(&str, &str)], file: Option<&str>) -> 
         (Some("/etc/usm.toml"), Some(text)) => Ok(text.to_owned()),
         (Some("/etc/telegram.toml"), _) => Ok(CUSTOM.to_owned()),
         (Some("/etc/tenants.toml"), _) => Ok(TENANTS.to_owned()),
+        (Some("/etc/ca.pem"), _) => Ok(authority()),
+        (Some("/etc/half.pem"), _) => {
+            Ok(authority() + "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")
+        }
+        (Some("/etc/cut.pem"), _) => Ok(authority().replace("-----END", "")),
+        (Some("/etc/key.pem"), _) => Ok(authority().replace("CERTIFICATE", "PRIVATE KEY")),
         (Some(_) | None, _) => Err(io::Error::from(io::ErrorKind::NotFound)),
     };
     let read_private = |path: &Path| match path.to_str() {
@@ -46,6 +52,10 @@ rsa_keys = ["-----BEGIN RSA PUBLIC KEY-----\nMII\n-----END RSA PUBLIC KEY-----"]
 id = 2
 address = "127.0.0.1:4430"
 "#;
+
+fn authority() -> String {
+    rcgen::generate_simple_self_signed([]).expect("a certificate").cert.pem()
+}
 
 fn keys_of(result: Result<Config, Errors>) -> BTreeSet<String> {
     let errors = result.expect_err("mistakes");
@@ -191,6 +201,30 @@ fn rules_between_settings_are_told_too() {
     assert_eq!(keys(&[("USM_LISTEN", "0.0.0.0:50051")]), ["SUPABASE_JWT_SECRET"]);
     assert_eq!(keys(&[("SESSION_LOCK_HEARTBEAT", "90")]), ["SESSION_LOCK_HEARTBEAT"]);
     assert_eq!(keys(&[("HOME", "")]), ["USM_DATA_DIR"]);
+}
+
+#[test]
+fn the_authorities_of_redis_are_read_at_the_start_and_need_tls() {
+    let read = |file, url| resolve(&[], &[("USM_REDIS_CA", file), ("REDIS_URL", url)], None);
+    for url in ["rediss://r", "rediss-cluster://r", "rediss-sentinel://r", "valkeys-cluster://r"] {
+        let config = read("/etc/ca.pem", url).expect("sound");
+        assert_eq!(config.tickets.redis_ca.map(|authorities| authorities.len()), Some(1));
+    }
+    assert!(read("", "rediss://r").expect("sound").tickets.redis_ca.is_none());
+    for (file, url, rule) in [
+        ("/nowhere.pem", "rediss://r", "can be read"),
+        ("/etc/half.pem", "rediss://r", "number 2"),
+        ("/etc/cut.pem", "rediss://r", "number 1"),
+        ("/etc/key.pem", "rediss://r", "one or more certificates"),
+        ("/etc/ca.pem", "redis://r", "rediss://"),
+        ("/etc/ca.pem", "redis-sentinel://r", "rediss://"),
+        ("/etc/ca.pem", "valkey-cluster://r", "rediss://"),
+        ("/etc/ca.pem", "", "rediss://"),
+    ] {
+        let Errors(mistakes) = read(file, url).expect_err("a mistake");
+        assert!(mistakes.len() == 1 && mistakes[0].key == "USM_REDIS_CA", "{mistakes:?}");
+        assert!(mistakes[0].rule.contains(rule), "{mistakes:?}");
+    }
 }
 
 #[test]

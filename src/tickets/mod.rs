@@ -21,6 +21,7 @@ mod content;
 mod key;
 mod memory;
 mod redis;
+mod tls;
 mod used;
 mod watch;
 
@@ -483,6 +484,14 @@ impl Tickets {
         match self {
             Self::Memory(_) => Ok(()),
             Self::Redis(redis) => redis.ping(deadline).await,
+        }
+    }
+
+    /// Why the store does not answer, where that is known: for people, without an address.
+    pub fn trouble(&self) -> Option<&'static str> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(redis) => redis.trouble(),
         }
     }
 

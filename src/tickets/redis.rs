@@ -16,11 +16,12 @@ use fred::{
     types::{
         Builder, Expiration, MultipleKeys, SetOptions, Value,
         config::{
-            Config, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, TcpConfig,
+            Config, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, TcpConfig, TlsConnector,
             UnresponsiveConfig,
         },
     },
 };
+use rustls::RootCertStore;
 use tokio::{
     sync::{Mutex, Notify, broadcast::error::RecvError, mpsc},
     task::JoinHandle,
@@ -35,6 +36,7 @@ use self::{asks::Asks, ownership::FIRST_TENURE};
 use super::{
     Asked, CheckpointChange, Created, Error, Watch, content,
     key::{Keys, has_hash_tag},
+    tls,
     watch::Watches,
 };
 use crate::{
@@ -75,6 +77,8 @@ pub struct Settings {
     pub url: Secret,
     /// Goes before each key and channel.
     pub prefix: String,
+    /// Whom to trust where the URL asks for TLS, instead of the system's authorities.
+    pub ca: Option<RootCertStore>,
 }
 
 /// Why Redis cannot be used as it is configured.
@@ -89,6 +93,10 @@ pub enum SetupError {
     NoHashTag,
     #[error("USM_REDIS_PREFIX must be at most 64 printable ASCII characters without spaces")]
     Prefix,
+    #[error(
+        "no certificate of Redis can be trusted: this system has no certificate authorities; name some in USM_REDIS_CA"
+    )]
+    NoAuthority,
 }
 
 /// The form in Redis.
@@ -105,6 +113,7 @@ pub struct Redis {
     incoming: Mutex<mpsc::Receiver<Asked>>,
     /// Told when another replica left a login.
     left: Arc<Notify>,
+    refusal: tls::Refusal,
     tasks: Tasks<()>,
 }
 
@@ -114,7 +123,8 @@ impl Redis {
     /// # Errors
     /// Settings that can never work.
     pub async fn connect(settings: &Settings, vault: Vault) -> Result<Self, SetupError> {
-        let builder = builder(settings)?;
+        let refusal = tls::Refusal::default();
+        let builder = builder(settings, &refusal)?;
         let client = builder.build().map_err(|_| SetupError::Url)?;
         let subscriber = builder.build_subscriber_client().map_err(|_| SetupError::Url)?;
         let keys = Keys::new(&settings.prefix);
@@ -145,6 +155,7 @@ impl Redis {
             asks,
             incoming: Mutex::new(incoming),
             left,
+            refusal,
             tasks,
         })
     }
@@ -310,6 +321,10 @@ impl Redis {
         }
     }
 
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        self.refusal.reason()
+    }
+
     pub(super) async fn close(&self) {
         let quit = async { tokio::join!(self.client.quit(), self.subscriber.quit()) };
         let _ = tokio::time::timeout(COMMAND_TIMEOUT, quit).await;
@@ -332,19 +347,25 @@ impl Redis {
     }
 }
 
-fn builder(settings: &Settings) -> Result<Builder, SetupError> {
+fn builder(settings: &Settings, refusal: &tls::Refusal) -> Result<Builder, SetupError> {
     let prefix = &settings.prefix;
     if prefix.len() > PREFIX_LENGTH_MAX || !prefix.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(SetupError::Prefix);
     }
-    let (scheme, _) = settings.url.expose_secret().split_once("://").ok_or(SetupError::Url)?;
+    let (scheme, rest) = settings.url.expose_secret().split_once("://").ok_or(SetupError::Url)?;
     let (protocol, deployment) = scheme.split_once('-').unwrap_or((scheme, ""));
     if !["redis", "rediss", "valkey", "valkeys"].contains(&protocol)
         || !["", "cluster", "sentinel"].contains(&deployment)
     {
         return Err(SetupError::Url);
     }
-    let mut config = Config::from_url(settings.url.expose_secret()).map_err(|_| SetupError::Url)?;
+    // Asked for TLS, the parser would read the system's authorities, and fail over a single odd one.
+    let plain = Secret::new(format!("redis{}://{rest}", scheme.strip_prefix(protocol).unwrap_or_default()));
+    let mut config = Config::from_url(plain.expose_secret()).map_err(|_| SetupError::Url)?;
+    if ["rediss", "valkeys"].contains(&protocol) {
+        let client = tls::client(settings.ca.as_ref(), refusal.clone());
+        config.tls = Some(TlsConnector::from(client.map_err(|_| SetupError::NoAuthority)?).into());
+    }
     if config.server.is_clustered() && !has_hash_tag(prefix) {
         return Err(SetupError::NoHashTag);
     }

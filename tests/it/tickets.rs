@@ -1,8 +1,8 @@
-//! Tickets, in memory and in Redis: one suite for both.
+//! Tickets, in memory and in Redis as operators deploy it: one suite for all.
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -21,40 +21,93 @@ use usm::{
     vault::{KeyRing, Vault},
 };
 
-use crate::support::redis::Redis;
+use crate::support::redis::{
+    Redis,
+    certificates::Authority,
+    deployment::{Cluster, Sentinel},
+};
 
+mod deployments;
 mod ownership;
 mod redis;
+mod tls;
 
 const TTL: Duration = Duration::from_secs(60);
 const URL: &str = "tg://login?token=c2VjcmV0LXRva2VuLW9mLXRoaXMtdGVzdA";
 const HINT: &str = "name of the first dog";
 const CHECKPOINT: &[u8] = b"unauthorized key of this login";
 
-/// Both forms, with what keeps them alive.
+/// One form of tickets, with what keeps it alive.
 struct Form {
     tickets: Arc<Tickets>,
-    redis: Option<Redis>,
+    home: Home,
+    /// What its keys begin with.
+    prefix: String,
+}
+
+enum Home {
+    Process,
+    Own(Redis),
+    /// What takes seconds to start serves all tests, each under a prefix of its own.
+    Cluster(&'static Cluster),
+    Sentinel(&'static Sentinel),
+    Secured(&'static Redis),
 }
 
 impl Form {
-    async fn both() -> [Self; 2] {
-        let redis = Redis::start();
-        let tickets = connect(&redis, "").await;
+    /// In the process, in a Redis, in a Cluster, behind Sentinels, and over TLS.
+    async fn all() -> Vec<Self> {
+        static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+        static SENTINEL: OnceLock<Sentinel> = OnceLock::new();
+        static SECURED: OnceLock<(Redis, Authority)> = OnceLock::new();
         let memory = Tickets::Memory(Memory::default());
-        [
-            Self { tickets: Arc::new(memory), redis: None },
-            Self { tickets: Arc::new(tickets), redis: Some(redis) },
+        let redis = Redis::start();
+        let cluster = CLUSTER.get_or_init(|| Cluster::start_of(3, None));
+        let sentinel = SENTINEL.get_or_init(|| Sentinel::start_of(1, None));
+        let (secured, authority) = SECURED.get_or_init(|| {
+            let authority = Authority::new("of this suite");
+            (Redis::start_secured(&authority.certify("127.0.0.1"), &[]), authority)
+        });
+        let prefix = format!("{{usm}}:{}:", uuid::Uuid::new_v4());
+        let shared = async |url: String, ca| {
+            let settings = Settings { url: Secret::new(url), prefix: prefix.clone(), ca };
+            Tickets::Redis(RedisTickets::connect(&settings, vault()).await.unwrap())
+        };
+        let form = |tickets, home| Self { tickets: Arc::new(tickets), home, prefix: prefix.clone() };
+        vec![
+            form(memory, Home::Process),
+            Self { prefix: String::new(), ..form(connect(&redis, "").await, Home::Own(redis)) },
+            form(shared(cluster.url(), None).await, Home::Cluster(cluster)),
+            form(shared(sentinel.url(), None).await, Home::Sentinel(sentinel)),
+            form(shared(secured.url(), Some(authority.roots())).await, Home::Secured(secured)),
         ]
+    }
+
+    /// The servers that hold its keys.
+    fn masters(&self) -> &[Redis] {
+        match &self.home {
+            Home::Process => &[],
+            Home::Own(redis) => std::slice::from_ref(redis),
+            Home::Cluster(cluster) => &cluster.masters,
+            Home::Sentinel(sentinel) => std::slice::from_ref(&sentinel.master),
+            Home::Secured(redis) => std::slice::from_ref(redis),
+        }
+    }
+
+    /// Each key in Redis, with the milliseconds it has left.
+    fn keys(&self) -> Vec<(String, i64)> {
+        let of = |master: &Redis| -> Vec<_> {
+            let keys = master.keys().into_iter().filter(|key| key.starts_with(&self.prefix));
+            keys.map(|key| (key.clone(), master.command(&["PTTL", &key]).number())).collect()
+        };
+        self.masters().iter().flat_map(of).collect()
     }
 
     /// Every key in Redis ends by itself.
     fn check_all_keys_end(&self) {
-        let Some(redis) = &self.redis else { return };
-        let keys = redis.keys();
-        assert!(!keys.is_empty());
-        for key in keys {
-            let left = redis.command(&["PTTL", &key]).number();
+        let keys = self.keys();
+        assert_eq!(keys.is_empty(), matches!(self.home, Home::Process));
+        for (key, left) in keys {
             assert!(left > 0, "{key} has no time to live: {left}");
         }
     }
@@ -65,7 +118,7 @@ async fn connect(redis: &Redis, prefix: &str) -> Tickets {
 }
 
 async fn connect_to(url: &str, prefix: &str, vault: Vault) -> Result<Tickets, SetupError> {
-    let settings = Settings { url: Secret::new(url), prefix: prefix.to_owned() };
+    let settings = Settings { url: Secret::new(url), prefix: prefix.to_owned(), ca: None };
     RedisTickets::connect(&settings, vault).await.map(Tickets::Redis)
 }
 
@@ -132,7 +185,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut()
 
 #[tokio::test]
 async fn a_login_is_read_back_as_it_was_written() {
-    for form in Form::both().await {
+    for form in Form::all().await {
         let tickets = &form.tickets;
         let (mut written, superseded) = create(tickets, &login("app")).await;
         assert!(superseded.is_none());
@@ -166,7 +219,7 @@ async fn a_login_is_read_back_as_it_was_written() {
 
 #[tokio::test]
 async fn a_newer_login_supersedes_the_active_one() {
-    for form in Form::both().await {
+    for form in Form::all().await {
         let tickets = &form.tickets;
         assert!(tickets.active(&session("app")).await.unwrap().is_none());
         let (first, _) = create(tickets, &login("app")).await;
@@ -192,7 +245,7 @@ async fn a_newer_login_supersedes_the_active_one() {
 
 #[tokio::test]
 async fn a_login_that_ended_stays_as_it_ended() {
-    for form in Form::both().await {
+    for form in Form::all().await {
         let tickets = &form.tickets;
         let (started, _) = create(tickets, &login("app")).await;
         let authorized = State::Authorized { telegram_user_id: 5 };
@@ -213,7 +266,7 @@ async fn a_login_that_ended_stays_as_it_ended() {
 
 #[tokio::test]
 async fn of_two_writers_one_wins() {
-    for form in Form::both().await {
+    for form in Form::all().await {
         let tickets = &form.tickets;
         let (read, _) = create(tickets, &login("app")).await;
         let mine = Login { state: qr(), ..read.clone() };
@@ -235,7 +288,7 @@ async fn of_two_writers_one_wins() {
 
 #[tokio::test]
 async fn of_twenty_logins_started_at_once_one_stays_active() {
-    for form in Form::both().await {
+    for form in Form::all().await {
         let started: Vec<_> = (0..20)
             .map(|_| {
                 let tickets = form.tickets.clone();
@@ -264,7 +317,7 @@ async fn of_twenty_logins_started_at_once_one_stays_active() {
 #[tokio::test]
 async fn a_repeated_request_gets_the_login_it_got() {
     const ID: &str = "0b0c1d2e-3f40-4152-8364-758697a8b9ca";
-    for form in Form::both().await {
+    for form in Form::all().await {
         let tickets = &form.tickets;
         let (first, _) = create(tickets, &with_request("app", "user:one", ID)).await;
         for _ in 0..2 {
@@ -285,7 +338,7 @@ async fn a_repeated_request_gets_the_login_it_got() {
 #[tokio::test]
 async fn of_ten_equal_requests_at_once_all_get_one_login() {
     const ID: &str = "1b0c1d2e-3f40-4152-8364-758697a8b9ca";
-    for form in Form::both().await {
+    for form in Form::all().await {
         let asked: Vec<_> = (0..10)
             .map(|_| {
                 let tickets = form.tickets.clone();
@@ -311,7 +364,7 @@ async fn of_ten_equal_requests_at_once_all_get_one_login() {
 
 #[tokio::test]
 async fn a_checkpoint_is_kept_replaced_and_cleared() {
-    for form in Form::both().await {
+    for form in Form::all().await {
         let tickets = &form.tickets;
         let (mut read, _) = create(tickets, &login("app")).await;
         for (change, expected) in [
@@ -334,7 +387,7 @@ async fn a_checkpoint_is_kept_replaced_and_cleared() {
 #[tokio::test]
 async fn all_of_a_login_is_gone_after_its_time() {
     const ID: &str = "2b0c1d2e-3f40-4152-8364-758697a8b9ca";
-    for form in Form::both().await {
+    for form in Form::all().await {
         let tickets = &form.tickets;
         let short = with_request("app", "user:one", ID);
         let ttl = Duration::from_millis(300);
@@ -349,9 +402,7 @@ async fn all_of_a_login_is_gone_after_its_time() {
         assert!(tickets.active(&session("app")).await.unwrap().is_none());
         assert!(matches!(tickets.checkpoint(&read.ticket).await, Err(Error::NotFound)));
         assert!(matches!(tickets.update(&read, CheckpointChange::Keep).await, Err(Error::NotFound)));
-        if let Some(redis) = &form.redis {
-            assert_eq!(redis.keys(), Vec::<String>::new());
-        }
+        assert_eq!(form.keys(), []);
         let (_, superseded) = create(tickets, &with_request("app", "user:one", ID)).await;
         assert!(superseded.is_none());
         // A span that no clock can name is cut, not refused and not kept for ever.
@@ -362,15 +413,15 @@ async fn all_of_a_login_is_gone_after_its_time() {
 
 #[tokio::test]
 async fn what_serves_once_serves_one_of_many_at_once() {
-    for form in Form::both().await {
+    for form in Form::all().await {
         let notes = (0..20).map(|_| form.tickets.use_once("ab12", TTL));
         let notes = futures::future::try_join_all(notes).await.unwrap();
         assert_eq!(notes.iter().filter(|first| **first).count(), 1);
         assert!(form.tickets.use_once("cd34", TTL).await.unwrap());
         form.check_all_keys_end();
-        if let Some(redis) = &form.redis {
-            assert!(redis.keys().contains(&"replay:ab12".to_owned()));
-        }
+        let named = format!("{}replay:ab12", form.prefix);
+        let kept = form.keys().into_iter().any(|(key, _)| key == named);
+        assert_eq!(kept, !matches!(form.home, Home::Process));
         let short = Duration::from_millis(50);
         assert!(form.tickets.use_once("ef56", short).await.unwrap());
         until("its time is over", || async { form.tickets.use_once("ef56", short).await.unwrap() }).await;
@@ -379,7 +430,7 @@ async fn what_serves_once_serves_one_of_many_at_once() {
 
 #[tokio::test]
 async fn a_watch_wakes_on_every_change() {
-    for form in Form::both().await {
+    for form in Form::all().await {
         let tickets = &form.tickets;
         let (mut read, _) = create(tickets, &login("app")).await;
         let mut watch = tickets.watch(&read.ticket).unwrap();

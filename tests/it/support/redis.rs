@@ -1,12 +1,19 @@
 //! A Redis server of its own for each test: on a free port, in a temporary folder, gone with the test process.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::TcpListener,
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use wire::Connection;
+
+pub(crate) use wire::Answer;
+
+pub(crate) mod certificates;
+pub(crate) mod deployment;
+mod wire;
 
 /// How long a server may take to answer after its start, and to be gone after its end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const WRAPPER: &str = r#"
 folder=$1
 shift
-redis-server --dir "$folder" "$@" </dev/null &
+redis-server "$folder/redis.conf" --dir "$folder" "$@" </dev/null &
 server=$!
 cat >/dev/null
 kill -KILL "$server"
@@ -27,9 +34,22 @@ rm -rf "$folder"
 /// A running (or killed) Redis server.
 pub(crate) struct Redis {
     port: u16,
+    /// Where the nodes of a cluster speak to each other.
+    bus: u16,
     folder: PathBuf,
-    extra: Vec<String>,
+    order: Order,
     running: Option<Running>,
+}
+
+/// What a server is started with beyond what every server is.
+#[derive(Clone, Default)]
+struct Order {
+    arguments: Vec<String>,
+    /// Lines of `redis.conf`.
+    config: String,
+    certificate: Option<certificates::Certificate>,
+    /// What lay in its folder before, by name.
+    kept: Vec<(&'static str, Vec<u8>)>,
 }
 
 struct Running {
@@ -43,13 +63,21 @@ impl Redis {
     }
 
     /// Starts a server with further command line arguments, such as `--requirepass`, `word`.
-    pub(crate) fn start_with(extra: &[&str]) -> Self {
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        Self::start_as(Order::of(arguments))
+    }
+
+    /// Starts a server that speaks TLS alone and shows this certificate.
+    pub(crate) fn start_secured(certificate: &certificates::Certificate, arguments: &[&str]) -> Self {
+        Self::start_as(Order { certificate: Some(certificate.clone()), ..Order::of(arguments) })
+    }
+
+    fn start_as(order: Order) -> Self {
         let folder = std::env::temp_dir().join(format!("usm-redis-{}", uuid::Uuid::new_v4()));
-        let extra: Vec<String> = extra.iter().map(|it| (*it).to_owned()).collect();
-        let mut redis = Self { port: 0, folder, extra, running: None };
+        let mut redis = Self { port: 0, bus: 0, folder, order, running: None };
         // Between finding a free port and binding it, another server may take it: then look again.
         for _ in 0..5 {
-            redis.port = free_port();
+            (redis.port, redis.bus) = (free_port(), free_port());
             if redis.launch() {
                 return redis;
             }
@@ -62,7 +90,8 @@ impl Redis {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        let scheme = if self.order.certificate.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://127.0.0.1:{}/0", self.port)
     }
 
     /// Ends the server at once, as a power failure would. Its contents are lost.
@@ -78,10 +107,21 @@ impl Redis {
         assert!(self.launch(), "redis-server did not come back on its port");
     }
 
+    /// Has it show this certificate from its next start on.
+    pub(crate) fn show(&mut self, certificate: &certificates::Certificate) {
+        self.order.certificate = Some(certificate.clone());
+    }
+
+    /// Has this file in the server's folder survive it.
+    pub(crate) fn keep(&mut self, name: &'static str) {
+        let contents = std::fs::read(self.folder.join(name)).unwrap();
+        self.order.kept.push((name, contents));
+    }
+
     /// Sends one command over a connection of its own and returns its raw answer, for tests that look at Redis
     /// from outside.
     pub(crate) fn command(&self, arguments: &[&str]) -> Answer {
-        let mut connection = Connection::open(self.port).expect("a test asks while its Redis runs");
+        let mut connection = Connection::open(&self.socket()).expect("a test asks while its Redis runs");
         connection.send(arguments)
     }
 
@@ -90,22 +130,23 @@ impl Redis {
         self.command(&["KEYS", "*"]).texts()
     }
 
+    fn socket(&self) -> PathBuf {
+        self.folder.join("redis.sock")
+    }
+
     fn launch(&mut self) -> bool {
         std::fs::create_dir_all(&self.folder).unwrap();
+        std::fs::write(self.folder.join("redis.conf"), &self.order.config).unwrap();
+        for (name, contents) in &self.order.kept {
+            std::fs::write(self.folder.join(name), contents).unwrap();
+        }
         let mut wrapper = Command::new("sh")
             .args(["-c", WRAPPER, "redis"])
             .arg(&self.folder)
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--port",
-                &self.port.to_string(),
-            ])
-            .args(&self.extra)
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--unixsocket"])
+            .arg(self.socket())
+            .args(self.doors())
+            .args(&self.order.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -115,13 +156,44 @@ impl Redis {
         self.running = Some(Running { wrapper, stdin });
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
-            if Connection::open(self.port).is_some_and(|mut it| it.is_ours(&self.folder)) {
+            if Connection::open(&self.socket()).is_some_and(|mut it| it.is_ready()) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         self.kill();
         false
+    }
+
+    /// The arguments that say where it listens, and how.
+    fn doors(&self) -> Vec<String> {
+        let (port, bus) = (self.port.to_string(), self.bus.to_string());
+        let mut doors = Vec::new();
+        if self.order.arguments.contains(&"--cluster-enabled".to_owned()) {
+            doors.extend(["--cluster-port".to_owned(), bus]);
+        }
+        let Some(certificate) = &self.order.certificate else {
+            doors.extend(["--port".to_owned(), port]);
+            return doors;
+        };
+        let secured = ["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"];
+        doors.extend(secured.map(str::to_owned));
+        for (setting, name, pem) in [
+            ("--tls-cert-file", "cert.pem", &certificate.chain),
+            ("--tls-key-file", "key.pem", &certificate.key),
+            ("--tls-ca-cert-file", "ca.pem", &certificate.authority),
+        ] {
+            let file = self.folder.join(name);
+            std::fs::write(&file, pem).unwrap();
+            doors.extend([setting.to_owned(), file.to_str().unwrap().to_owned()]);
+        }
+        doors
+    }
+}
+
+impl Order {
+    fn of(arguments: &[&str]) -> Self {
+        Self { arguments: arguments.iter().map(|it| (*it).to_owned()).collect(), ..Self::default() }
     }
 }
 
@@ -131,108 +203,12 @@ impl Drop for Redis {
     }
 }
 
-/// What Redis answered.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Nothing,
-    Number(i64),
-    Bytes(Vec<u8>),
-    List(Vec<Answer>),
-    Refused(String),
-}
-
-impl Answer {
-    pub(crate) fn number(&self) -> i64 {
-        match self {
-            Self::Number(number) => *number,
-            other => panic!("not a number: {other:?}"),
-        }
-    }
-
-    /// The answer itself, or the members of a list, as text.
-    pub(crate) fn texts(&self) -> Vec<String> {
-        self.bytes().iter().map(|it| String::from_utf8_lossy(it).into_owned()).collect()
-    }
-
-    /// The answer itself, or the members of a list.
-    pub(crate) fn bytes(&self) -> Vec<Vec<u8>> {
-        match self {
-            Self::Nothing => Vec::new(),
-            Self::Number(number) => vec![number.to_string().into_bytes()],
-            Self::Bytes(bytes) => vec![bytes.clone()],
-            Self::List(members) => members.iter().flat_map(Self::bytes).collect(),
-            Self::Refused(error) => panic!("Redis refused: {error}"),
-        }
-    }
-}
-
-struct Connection(TcpStream);
-
-impl Connection {
-    fn open(port: u16) -> Option<Self> {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let stream = TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        Some(Self(stream))
-    }
-
-    /// Whether the server behind the port is the one just started, and ready.
-    fn is_ours(&mut self, folder: &std::path::Path) -> bool {
-        match self.send(&["CONFIG", "GET", "dir"]) {
-            Answer::List(pair) => pair.iter().any(|it| {
-                matches!(it, Answer::Bytes(bytes) if bytes.as_slice() == folder.as_os_str().as_encoded_bytes())
-            }),
-            // A server with a password says so only when it is up.
-            Answer::Refused(error) => error.starts_with("NOAUTH"),
-            Answer::Nothing | Answer::Number(_) | Answer::Bytes(_) => false,
-        }
-    }
-
-    fn send(&mut self, arguments: &[&str]) -> Answer {
-        let mut request = format!("*{}\r\n", arguments.len());
-        for argument in arguments {
-            request.push_str(&format!("${}\r\n{argument}\r\n", argument.len()));
-        }
-        if self.0.write_all(request.as_bytes()).is_err() {
-            return Answer::Refused("the connection broke".to_owned());
-        }
-        self.answer().unwrap_or_else(|error| Answer::Refused(error.to_string()))
-    }
-
-    fn answer(&mut self) -> std::io::Result<Answer> {
-        let line = self.line()?;
-        let (kind, rest) = line.split_at(1);
-        let number = || rest.parse::<i64>().map_err(std::io::Error::other);
-        Ok(match kind {
-            "+" => Answer::Bytes(rest.into()),
-            "-" => Answer::Refused(rest.to_owned()),
-            ":" => Answer::Number(number()?),
-            "$" => match usize::try_from(number()?) {
-                Err(_) => Answer::Nothing,
-                Ok(length) => {
-                    let mut bytes = vec![0; length + 2];
-                    self.0.read_exact(&mut bytes)?;
-                    bytes.truncate(length);
-                    Answer::Bytes(bytes)
-                }
-            },
-            "*" => {
-                let length = number()?.max(0);
-                Answer::List((0..length).map(|_| self.answer()).collect::<Result<_, _>>()?)
-            }
-            other => Answer::Refused(format!("unexpected {other}")),
-        })
-    }
-
-    fn line(&mut self) -> std::io::Result<String> {
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while !line.ends_with(b"\r\n") {
-            self.0.read_exact(&mut byte)?;
-            line.push(byte[0]);
-        }
-        line.truncate(line.len() - 2);
-        Ok(String::from_utf8_lossy(&line).into_owned())
+/// Asks until it is so.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -278,7 +278,7 @@ async fn app(setup: &Setup, folder: &Path) -> App {
     let tickets = match &setup.redis {
         None => Tickets::Memory(Memory::default()),
         Some(url) => {
-            let settings = tickets::Settings { url: url.clone(), prefix: String::new() };
+            let settings = tickets::Settings { url: url.clone(), prefix: String::new(), ca: None };
             Tickets::Redis(Redis::connect(&settings, vault.clone()).await.unwrap())
         }
     };

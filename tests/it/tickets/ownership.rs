@@ -1,6 +1,9 @@
 //! Which replica runs a login: at most one, another one when it is gone, and the same again after Redis forgot.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use usm::{
     domain::{
@@ -14,81 +17,96 @@ use usm::{
 };
 
 use super::{CHECKPOINT, Form, TTL, connect_to, create, login, qr, until, vault};
-use crate::support::redis::Redis;
+use crate::support::redis::{Redis, deployment::Cluster};
 
 const TENURE: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(100);
 
 async fn replicas(redis: &Redis) -> [Tickets; 2] {
+    replicas_at(&redis.url(), "").await
+}
+
+async fn replicas_at(url: &str, prefix: &str) -> [Tickets; 2] {
     let vault = vault();
-    let one = connect_to(&redis.url(), "", vault.clone()).await.unwrap();
-    [one, connect_to(&redis.url(), "", vault).await.unwrap()]
+    let one = connect_to(url, prefix, vault.clone()).await.unwrap();
+    [one, connect_to(url, prefix, vault).await.unwrap()]
+}
+
+/// Two replicas on one node, and two on a Cluster, whose scripts must keep to one slot.
+async fn on_one_node_and_on_a_cluster(redis: &Redis) -> [[Tickets; 2]; 2] {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    let cluster = CLUSTER.get_or_init(|| Cluster::start_of(3, None));
+    let prefix = format!("{{usm}}:{}:", uuid::Uuid::new_v4());
+    [replicas(redis).await, replicas_at(&cluster.url(), &prefix).await]
 }
 
 #[tokio::test]
 async fn a_login_has_one_owner_until_its_tenure_is_over() {
     let redis = Redis::start();
-    let [one, two] = replicas(&redis).await;
-    assert_ne!(one.replica(), two.replica());
-    let (read, _) = create(&one, &login("app")).await;
-    let tickets = [read.ticket.clone()];
-    assert_eq!(one.renew(&tickets, TENURE).await.unwrap(), [Standing::Owner]);
-    assert_eq!(two.renew(&tickets, TENURE).await.unwrap(), [Standing::Stranger]);
-    assert_eq!(two.claim(&read.ticket, TENURE).await.unwrap(), None, "it has an owner");
-    assert_eq!(two.orphans(10).await.unwrap(), []);
-    let stranger = two.update(&Login { state: qr(), ..read.clone() }, CheckpointChange::Keep).await;
-    assert!(matches!(stranger, Err(Error::NotOwner)), "{stranger:?}");
+    for [one, two] in on_one_node_and_on_a_cluster(&redis).await {
+        assert_ne!(one.replica(), two.replica());
+        let (read, _) = create(&one, &login("app")).await;
+        let tickets = [read.ticket.clone()];
+        assert_eq!(one.renew(&tickets, TENURE).await.unwrap(), [Standing::Owner]);
+        assert_eq!(two.renew(&tickets, TENURE).await.unwrap(), [Standing::Stranger]);
+        assert_eq!(two.claim(&read.ticket, TENURE).await.unwrap(), None, "it has an owner");
+        assert_eq!(two.orphans(10).await.unwrap(), []);
+        let stranger = two.update(&Login { state: qr(), ..read.clone() }, CheckpointChange::Keep).await;
+        assert!(matches!(stranger, Err(Error::NotOwner)), "{stranger:?}");
 
-    one.renew(&tickets, SHORT).await.unwrap();
-    until("the tenure is over", async || two.orphans(10).await.unwrap() == tickets).await;
-    // Who lost it by time alone may have it back, as long as nobody else took it.
-    assert_eq!(one.renew(&tickets, SHORT).await.unwrap(), [Standing::Owner]);
-    until("the tenure is over", async || two.claim(&read.ticket, TENURE).await.unwrap().is_some()).await;
-    assert_eq!(one.renew(&tickets, TENURE).await.unwrap(), [Standing::Stranger]);
-    let former = one.update(&Login { state: qr(), ..read.clone() }, CheckpointChange::Keep).await;
-    assert!(matches!(former, Err(Error::NotOwner)), "{former:?}");
-    assert_eq!(two.checkpoint(&read.ticket).await.unwrap().unwrap().as_slice(), CHECKPOINT);
-    two.update(&Login { state: qr(), ..read }, CheckpointChange::Keep).await.unwrap();
+        one.renew(&tickets, SHORT).await.unwrap();
+        until("the tenure is over", async || two.orphans(10).await.unwrap() == tickets).await;
+        // Who lost it by time alone may have it back, as long as nobody else took it.
+        assert_eq!(one.renew(&tickets, SHORT).await.unwrap(), [Standing::Owner]);
+        until("the tenure is over", async || two.claim(&read.ticket, TENURE).await.unwrap().is_some()).await;
+        assert_eq!(one.renew(&tickets, TENURE).await.unwrap(), [Standing::Stranger]);
+        let former = one.update(&Login { state: qr(), ..read.clone() }, CheckpointChange::Keep).await;
+        assert!(matches!(former, Err(Error::NotOwner)), "{former:?}");
+        assert_eq!(two.checkpoint(&read.ticket).await.unwrap().unwrap().as_slice(), CHECKPOINT);
+        two.update(&Login { state: qr(), ..read }, CheckpointChange::Keep).await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn of_many_replicas_one_claims_an_orphan() {
     let redis = Redis::start();
-    let [one, two] = replicas(&redis).await;
-    for round in 0..10 {
-        let (read, _) = create(&one, &login(&format!("app-{round}"))).await;
-        one.let_go(&read.ticket).await.unwrap();
-        let claims = futures::future::join_all(
-            (0..8).map(|n| if n % 2 == 0 { &one } else { &two }).map(|it| it.claim(&read.ticket, TENURE)),
-        )
-        .await;
-        let won: Vec<_> = claims.into_iter().filter_map(Result::unwrap).collect();
-        assert_eq!(won, [Former::LetGo]);
+    for [one, two] in on_one_node_and_on_a_cluster(&redis).await {
+        for round in 0..10 {
+            let (read, _) = create(&one, &login(&format!("app-{round}"))).await;
+            one.let_go(&read.ticket).await.unwrap();
+            let claims = futures::future::join_all(
+                (0..8).map(|n| if n % 2 == 0 { &one } else { &two }).map(|it| it.claim(&read.ticket, TENURE)),
+            )
+            .await;
+            let won: Vec<_> = claims.into_iter().filter_map(Result::unwrap).collect();
+            assert_eq!(won, [Former::LetGo]);
+        }
     }
 }
 
 #[tokio::test]
 async fn what_was_let_go_is_found_at_once_and_what_was_retired_is_not() {
     let redis = Redis::start();
-    let [one, two] = replicas(&redis).await;
-    let (left, _) = create(&one, &login("left")).await;
-    let (over, _) = create(&one, &login("over")).await;
-    let told = two.orphaned();
-    one.let_go(&left.ticket).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(10), told).await.expect("others are told");
-    assert!(two.orphans(10).await.unwrap() == [left.ticket.clone()]);
-    assert_eq!(two.claim(&left.ticket, TENURE).await.unwrap(), Some(Former::LetGo));
+    for [one, two] in on_one_node_and_on_a_cluster(&redis).await {
+        let (left, _) = create(&one, &login("left")).await;
+        let (over, _) = create(&one, &login("over")).await;
+        let told = two.orphaned();
+        one.let_go(&left.ticket).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), told).await.expect("others are told");
+        assert!(two.orphans(10).await.unwrap() == [left.ticket.clone()]);
+        assert_eq!(two.claim(&left.ticket, TENURE).await.unwrap(), Some(Former::LetGo));
 
-    let cancelled = Login { state: State::Cancelled, ..over.clone() };
-    one.update(&cancelled, CheckpointChange::Keep).await.unwrap();
-    assert_eq!(one.renew(&[over.ticket.clone()], TENURE).await.unwrap(), [Standing::OwnerOfEnded]);
-    assert!(one.checkpoint(&over.ticket).await.unwrap().is_some(), "kept for whoever looks after it");
-    two.retire(&over.ticket).await.unwrap();
-    assert!(one.checkpoint(&over.ticket).await.unwrap().is_some(), "a stranger retires nothing");
-    one.retire(&over.ticket).await.unwrap();
-    assert!(one.checkpoint(&over.ticket).await.unwrap().is_none());
-    assert_eq!(one.get(&over.ticket).await.unwrap().unwrap().state, State::Cancelled, "still told");
-    assert!(two.orphans(10).await.unwrap().is_empty());
+        let cancelled = Login { state: State::Cancelled, ..over.clone() };
+        one.update(&cancelled, CheckpointChange::Keep).await.unwrap();
+        assert_eq!(one.renew(&[over.ticket.clone()], TENURE).await.unwrap(), [Standing::OwnerOfEnded]);
+        assert!(one.checkpoint(&over.ticket).await.unwrap().is_some(), "kept for whoever looks after it");
+        two.retire(&over.ticket).await.unwrap();
+        assert!(one.checkpoint(&over.ticket).await.unwrap().is_some(), "a stranger retires nothing");
+        one.retire(&over.ticket).await.unwrap();
+        assert!(one.checkpoint(&over.ticket).await.unwrap().is_none());
+        assert_eq!(one.get(&over.ticket).await.unwrap().unwrap().state, State::Cancelled, "still told");
+        assert!(two.orphans(10).await.unwrap().is_empty());
+    }
 }
 
 #[tokio::test]
@@ -112,7 +130,9 @@ async fn a_login_that_redis_forgot_is_put_back_unless_a_newer_one_is_there() {
     assert!(two.active(&shown.key).await.unwrap().unwrap().ticket == shown.ticket);
     assert!(two.active(&newer.key).await.unwrap().unwrap().ticket == newer.ticket);
     assert_eq!(one.renew(&[shown.ticket.clone()], TENURE).await.unwrap(), [Standing::Owner]);
-    Form { tickets: std::sync::Arc::new(two), redis: Some(redis) }.check_all_keys_end();
+    for key in redis.keys() {
+        assert!(redis.command(&["PTTL", &key]).number() > 0, "{key} has no time to live");
+    }
 }
 
 #[tokio::test]
@@ -152,7 +172,7 @@ async fn a_request_reaches_the_replica_that_listens_and_its_answer_comes_back() 
 
 #[tokio::test]
 async fn a_budget_is_spent_wholly_or_not_at_all_and_comes_back_after_its_time() {
-    for form in Form::both().await {
+    for form in Form::all().await {
         let tickets = &form.tickets;
         let tenant = |name: &str| Scope::Tenant(TenantId::parse(name).unwrap());
         let span = Duration::from_millis(600);

@@ -241,31 +241,3 @@ async fn settings_that_cannot_work_stop_the_start() {
         assert!(connect_to(url, "{usm}:", vault()).await.is_ok(), "{url}");
     }
 }
-
-#[tokio::test]
-async fn a_cluster_keeps_logins_whose_names_share_a_slot() {
-    let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let redis = Redis::start_with(&[
-        "--cluster-enabled",
-        "yes",
-        "--cluster-port",
-        &bus.to_string(),
-        "--cluster-announce-ip",
-        "127.0.0.1",
-    ]);
-    redis.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    until("the cluster stands", async || {
-        redis.command(&["CLUSTER", "INFO"]).texts()[0].contains("cluster_state:ok")
-    })
-    .await;
-    let url = format!("redis-cluster://127.0.0.1:{}", redis.port());
-    let tickets = connect_to(&url, "{usm}:", vault()).await.unwrap();
-
-    let (first, _) = create(&tickets, &login("app")).await;
-    let mut watch = tickets.watch(&first.ticket).unwrap();
-    let (second, superseded) = create(&tickets, &login("app")).await;
-    assert!(superseded == Some(first.ticket.clone()));
-    follow(&tickets, &mut watch, &first.ticket, |login| login.state == State::Superseded).await;
-    let shown = tickets.update(&Login { state: qr(), ..second }, CheckpointChange::Clear).await.unwrap();
-    assert_eq!(tickets.active(&session("app")).await.unwrap().unwrap().version, shown.version);
-}
