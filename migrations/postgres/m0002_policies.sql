@@ -20,7 +20,7 @@ alter table usm.future_auth_tokens force row level security;
 create policy tenant_isolation on usm.log_outs for all to usm_tenant
   using (tenant_id = (select usm.tenant())) with check (tenant_id = (select usm.tenant()));
 create policy service_role_bypass on usm.log_outs for all to service_role using (true) with check (true);
-grant select, insert, delete on usm.log_outs to usm_tenant, service_role;
+grant select, insert, update, delete on usm.log_outs to usm_tenant, service_role;
 
 create policy tenant_isolation on usm.future_auth_tokens for all to usm_tenant
   using (tenant_id = (select usm.tenant())) with check (tenant_id = (select usm.tenant()));

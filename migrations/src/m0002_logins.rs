@@ -85,6 +85,8 @@ fn log_outs(backend: DbBackend) -> TableCreateStatement {
         .col(schema::text("key_id"))
         .col(schema::blob("sealed"))
         .col(schema::big_integer("create_time"))
+        .col(schema::integer("attempts").default(0))
+        .col(schema::big_integer("next_attempt_time"))
         .take()
 }
 

@@ -88,22 +88,28 @@ impl App {
         let change =
             Change { events: vec![NewEvent::transition(moved, &caller.subject)], ..Change::of(session) };
         let revoked = self.commit(caller, change).await?;
-        if let Ok(Some(login)) = self.0.tickets.active(&key).await {
-            let (answer, _unheard) = tokio::sync::oneshot::channel();
-            let hash = login.ticket.hash();
-            if let Err(NotSent::Elsewhere(Command::Ask { ask, .. })) =
-                self.0.running.send(&hash, Command::Ask { ask: Ask::Cancel, answer })
-            {
-                let app = self.clone();
-                self.0.tasks.spawn(async move {
-                    let until = Instant::now() + CALL_LIMIT;
-                    if let Err(error) = app.0.tickets.ask(&hash, &ask, until).await {
-                        tracing::debug!(session.id = %key, error = %error, "The revoked session's login ends at its next write");
-                    }
-                });
-            }
-        }
+        self.cancel_active(key).await;
         Ok(revoked)
+    }
+
+    /// Ends the login of a session whose row does not wait for it any more, wherever it runs. One that is not reached
+    /// ends at its next write.
+    async fn cancel_active(&self, key: SessionKey) {
+        let Ok(Some(login)) = self.0.tickets.active(&key).await else { return };
+        let (answer, _unheard) = tokio::sync::oneshot::channel();
+        let hash = login.ticket.hash();
+        if let Err(NotSent::Elsewhere(Command::Ask { ask, .. })) =
+            self.0.running.send(&hash, Command::Ask { ask: Ask::Cancel, answer })
+            && !login.state.is_final()
+        {
+            let app = self.clone();
+            self.0.tasks.spawn(async move {
+                let until = Instant::now() + CALL_LIMIT;
+                if let Err(error) = app.0.tickets.ask(&hash, &ask, until).await {
+                    tracing::debug!(session.id = %key, error = %error, "A login that is not wanted ends at its next write");
+                }
+            });
+        }
     }
 
     /// Forgets the material of a session that is lost or doubtful, so that the name can be used anew.
@@ -165,6 +171,9 @@ impl App {
             let (session, lease, _) = app.log_out_first(&caller, session).await?;
             let event = NewEvent::of(Kind::Deleted, &caller.subject).detail("reason", "deleted_by_operator");
             app.0.store.delete(&caller, &key, session.revision, &lease, event).await?;
+            if session.login_ticket.is_some() {
+                app.cancel_active(key).await;
+            }
             Ok(session)
         }))
         .await

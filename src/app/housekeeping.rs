@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{App, as_service, now, validation::CALL_LIMIT};
+use super::{App, Suspects, as_service, now, validation::CALL_LIMIT};
 use crate::{
     config::Feature,
     domain::{
@@ -24,8 +24,12 @@ const ROUND: Duration = Duration::from_secs(5);
 const ROUND_LIMIT: Duration = Duration::from_secs(60);
 /// A pending row younger than this may belong to a login whose ticket is just being written.
 const SETTLING: Duration = Duration::from_secs(15);
-/// Rows looked at in one round; the rest wait for the next.
-const ROWS_MAX: u32 = 200;
+/// Rows read at once, and how often in one round.
+const ROWS_MAX: i32 = 200;
+const PAGES_MAX: u32 = 100;
+/// How long a log-out that failed rests, from its first failure to its tenth.
+const LOG_OUT_PAUSE_MIN: Duration = Duration::from_secs(5);
+const LOG_OUT_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// Log-outs repeated in one round, oldest first.
 const UNWANTED_MAX: u64 = 8;
 /// Who the audit log names.
@@ -86,13 +90,19 @@ impl App {
         });
     }
 
+    /// Each part on its own: what keeps one from its end, such as tickets that are away, does not concern the others.
     async fn round(&self) -> Result<(), Error> {
         let caller = as_service(ACTOR, ROUND_LIMIT);
-        self.refresh_feature(&caller).await?;
-        self.end_orphaned_logins(&caller, SETTLING).await?;
-        self.repeat_log_outs(&caller).await?;
-        self.end_unwanted(&caller).await?;
-        self.count(&caller).await
+        let mut failed = self.refresh_feature(&caller).await.err();
+        for part in [
+            self.end_orphaned_logins(&caller, SETTLING).await,
+            self.repeat_log_outs(&caller).await,
+            self.end_unwanted(&caller).await,
+            self.count(&caller).await,
+        ] {
+            failed = failed.or(part.err());
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     /// Shows how many sessions there are and how many of them are lent.
@@ -118,7 +128,15 @@ impl App {
         let states = vec![StateName::PendingQr, StateName::PendingCode, StateName::PendingPassword];
         let mut orphans = Vec::new();
         for session in self.rows(caller, SessionFilter { states, ..SessionFilter::default() }).await? {
-            let active = self.0.tickets.active(&session.key).await?;
+            let active = match self.0.tickets.active(&session.key).await {
+                Ok(active) => active,
+                Err(error) => {
+                    // Nobody can tell which logins live, and time spent so proves nothing about any of them.
+                    self.suspects().clear();
+                    tracing::debug!(error = %error, "Pending rows are looked at once the tickets are there");
+                    return Ok(());
+                }
+            };
             let alive = active.is_some_and(|login| {
                 !login.state.is_final()
                     && now() < login.expire_time + SETTLING
@@ -137,14 +155,17 @@ impl App {
     /// Those that were seen without a login for long enough. A ticket may just be on its way: a new one, or one that
     /// its replica puts back after the tickets lost it.
     fn confirmed_orphans(&self, orphans: Vec<Session>, settled: Duration) -> Vec<Session> {
-        let mut suspects = self.0.suspects.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        suspects.retain(|key, _| orphans.iter().any(|session| session.key == *key));
+        let name = |session: &Session| (session.key.clone(), session.login_ticket.clone());
+        let mut suspects = self.suspects();
+        suspects.retain(|suspect, _| orphans.iter().any(|session| name(session) == *suspect));
         orphans
             .into_iter()
-            .filter(|session| {
-                suspects.entry(session.key.clone()).or_insert_with(Instant::now).elapsed() >= settled
-            })
+            .filter(|session| suspects.entry(name(session)).or_insert_with(Instant::now).elapsed() >= settled)
             .collect()
+    }
+
+    fn suspects(&self) -> std::sync::MutexGuard<'_, Suspects> {
+        self.0.suspects.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     async fn end_orphan(&self, caller: &Caller, mut session: Session) -> Result<(), Error> {
@@ -174,26 +195,39 @@ impl App {
     /// Repeats what Telegram did not hear about authorizations that no session holds any more.
     async fn end_unwanted(&self, caller: &Caller) -> Result<(), Error> {
         for unwanted in self.0.store.log_outs(caller, UNWANTED_MAX).await? {
-            let LogOutToCome { id, key, environment, sealed } = unwanted;
-            let material = match self.0.vault.unseal(&key, &environment, &sealed) {
-                Ok(material) => material,
-                Err(error) => {
-                    tracing::error!(session.id = %key, error = %error, "An authorization cannot be ended: its key does not open");
-                    continue;
+            let LogOutToCome { id, key, environment, sealed, attempts } = unwanted;
+            let ended = match self.0.vault.unseal(&key, &environment, &sealed) {
+                Ok(material) => {
+                    let deadline = Instant::now() + CALL_LIMIT;
+                    self.0.telegram.log_out(&material, deadline).await.map_err(Error::from)
                 }
+                Err(error) => Err(error.into()),
             };
-            match self.0.telegram.log_out(&material, Instant::now() + CALL_LIMIT).await {
+            match ended {
                 Ok(token) => self.ended(&key, id, token).await,
                 Err(error) => {
-                    tracing::debug!(session.id = %key, error = %error, "An unwanted authorization is still to be ended");
+                    tracing::warn!(session.id = %key, error = %error, attempts, "An unwanted authorization is still to be ended");
+                    let pause =
+                        LOG_OUT_PAUSE_MIN.saturating_mul(1 << attempts.min(10)).min(LOG_OUT_PAUSE_MAX);
+                    let until = now() + pause.max(error.retry_after.unwrap_or_default());
+                    self.0.store.put_off_log_out(caller, id, attempts.saturating_add(1), until).await?;
                 }
             }
         }
         Ok(())
     }
 
+    /// All rows that match, as far as [`PAGES_MAX`] pages reach.
     async fn rows(&self, caller: &Caller, filter: SessionFilter) -> Result<Vec<Session>, Error> {
-        let page = self.0.store.list(caller, &filter, &PageRequest { size: ROWS_MAX, after: None }).await?;
-        Ok(page.items)
+        let (mut rows, mut token) = (Vec::new(), String::new());
+        for _ in 0..PAGES_MAX {
+            let page = self.0.store.list(caller, &filter, &PageRequest::parse(ROWS_MAX, &token)?).await?;
+            rows.extend(page.items);
+            token = page.next_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        Ok(rows)
     }
 }

@@ -36,7 +36,7 @@ use crate::{
         budget::Limit,
         caller::Caller,
         error::{Error, Reason},
-        id::{LeaseId, SessionKey, Ticket},
+        id::{LeaseId, SessionKey, Ticket, TicketHash},
         material::Material,
         session::{Environment, Session},
         time::Timestamp,
@@ -90,11 +90,14 @@ struct Inner {
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Pending rows without a living login, and since when.
-    suspects: Mutex<HashMap<SessionKey, Instant>>,
+    suspects: Mutex<Suspects>,
     /// Off: legacy owns the sessions and nothing is lent. What housekeeping last read; a grant asks the database.
     enabled: AtomicBool,
     started: Timestamp,
 }
+
+/// Rows and the logins they wait for.
+type Suspects = HashMap<(SessionKey, Option<TicketHash>), Instant>;
 
 /// What the use cases work with.
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -17,24 +18,28 @@ use super::{
     running::{Command, NotSent, Seat, Tenure},
 };
 use crate::{
-    domain::{error::Error, id::TicketHash},
+    domain::{
+        error::{Error, Reason},
+        id::TicketHash,
+    },
     tickets::{Answer, Asked, Standing},
 };
 
 /// How long a replica keeps a login without confirming it.
-const TENURE: Duration = Duration::from_secs(4);
+const TENURE: Duration = Duration::from_millis(3200);
 /// How much earlier than that it stops by itself, counted from before it asked.
-const MARGIN: Duration = Duration::from_millis(500);
-/// The tenure of a new login, as its replica counts it.
-pub(super) const FIRST_TENURE: Duration = Duration::from_millis(3500);
+const MARGIN: Duration = Duration::from_millis(400);
+/// The tenure of a new login, as its replica counts it from before it stored the ticket.
+pub(super) const FIRST_TENURE: Duration = Duration::from_millis(2800);
 /// Between two confirmations, and between two looks for orphans.
-const ROUND: Duration = Duration::from_secs(1);
+const ROUND: Duration = Duration::from_millis(800);
 /// How long the store's word is good for.
-const STORE_WORD: Duration = Duration::from_secs(2);
-/// After how long a former owner that nobody hears of has stopped, whatever it could still reach.
-pub(super) const NOTICE: Duration = Duration::from_millis(2300);
+const STORE_WORD: Duration = Duration::from_millis(1800);
+/// How long after the row names another replica a former owner that nobody hears of has stopped, whoever gave it its
+/// last word, and whatever Redis forgot meanwhile: longer than either word is good for.
+pub(super) const NOTICE: Duration = Duration::from_millis(3000);
 /// How long one confirmation by the store may take.
-const STORE_LIMIT: Duration = Duration::from_millis(1500);
+const STORE_LIMIT: Duration = Duration::from_millis(1200);
 /// Logins taken over in one round; the rest is left to others, and to the next.
 const TAKEN_AT_ONCE: u32 = 64;
 /// For how long a request of another replica is known again.
@@ -49,6 +54,13 @@ pub enum TakeOver {
     Yes,
     /// It is about to end itself.
     No,
+}
+
+/// How many orphans there were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    AsManyAsAsked,
+    Fewer,
 }
 
 impl App {
@@ -137,42 +149,70 @@ impl App {
                 () = tokio::time::sleep(ROUND) => {}
                 () = self.0.tickets.orphaned() => {}
             }
-            let orphans = match self.0.tickets.orphans(TAKEN_AT_ONCE).await {
-                Ok(orphans) => orphans,
-                Err(error) => {
-                    tracing::debug!(error = %error, "Orphaned logins are looked for again");
-                    continue;
-                }
-            };
-            for ticket in orphans {
-                if !self.0.running.has_room() {
-                    break;
-                }
-                let asked = Instant::now();
-                let former = match self.0.tickets.claim(&ticket, TENURE).await {
-                    Ok(Some(former)) => former,
-                    Ok(None) | Err(_) => continue,
-                };
-                match Seat::take(self, &ticket, Tenure::Until(asked)) {
-                    Ok(seat) => {
-                        seat.announce(asked + TENURE - MARGIN);
-                        self.0.tasks.spawn(login_task::take_over(self.clone(), ticket, former, seat));
-                    }
-                    Err(_) => {
-                        let _ = self.0.tickets.let_go(&ticket).await;
-                    }
-                }
+            // A dead replica may have left many: no pause before all of them are found.
+            while self.take_some().await == Found::AsManyAsAsked {}
+        }
+    }
+
+    async fn take_some(&self) -> Found {
+        let orphans = match self.0.tickets.orphans(TAKEN_AT_ONCE).await {
+            Ok(orphans) => orphans,
+            Err(error) => {
+                tracing::debug!(error = %error, "Orphaned logins are looked for again");
+                return Found::Fewer;
             }
+        };
+        let found = orphans.len();
+        let mut taken = 0;
+        for ticket in orphans {
+            if !self.0.running.has_room() {
+                return Found::Fewer;
+            }
+            // One of its own whose tenure ran out is confirmed again, not taken over.
+            if self.0.running.runs(&ticket.hash()) {
+                continue;
+            }
+            let asked = Instant::now();
+            let former = match self.0.tickets.claim(&ticket, TENURE).await {
+                Ok(Some(former)) => former,
+                Ok(None) | Err(_) => continue,
+            };
+            // Without a seat the tenure runs out, and somebody with room takes it.
+            if let Ok(seat) = Seat::take(self, &ticket, Tenure::Until(asked)) {
+                seat.announce(asked + TENURE - MARGIN);
+                self.0.tasks.spawn(login_task::take_over(self.clone(), ticket, former, seat));
+                taken += 1;
+            }
+        }
+        // What was found and not taken would only be found again.
+        if found == TAKEN_AT_ONCE as usize && taken > 0 { Found::AsManyAsAsked } else { Found::Fewer }
+    }
+
+    /// An asker waits for an answer. If the replica that took the request up is gone, nobody knows what came of it.
+    async fn remind(&self, known: &Mutex<Known>, id: &str, ticket: &TicketHash) {
+        let met = locked(known).requests.get(id).map(|(_, answer)| answer.clone());
+        match met {
+            Some(Some(answer)) => self.0.tickets.reply(id, Some(&answer)).await,
+            Some(None) => {}
+            None if self.0.running.runs(ticket) => {
+                let lost = Error::new(Reason::TicketsUnavailable, "look at the login's state");
+                self.0.tickets.reply(id, Some(&Answer::of(&lost))).await;
+            }
+            None => {}
         }
     }
 
     /// Passes on what other replicas ask of the logins that run here.
     async fn answer_others(&self) {
-        let known = std::sync::Arc::new(std::sync::Mutex::new(Known::default()));
+        let known = Arc::new(Mutex::new(Known::default()));
         loop {
             let Asked { id, ticket, ask } = self.0.tickets.asked().await;
-            let standing = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).meet(&id);
-            match standing {
+            let Some(ask) = ask else {
+                self.remind(&known, &id, &ticket).await;
+                continue;
+            };
+            let met = locked(&known).meet(&id);
+            match met {
                 Met::Answered(answer) => {
                     self.0.tickets.reply(&id, Some(&answer)).await;
                     continue;
@@ -188,16 +228,14 @@ impl App {
                 Ok(()) => {}
                 // Another replica's, or nobody's yet: its owner answers.
                 Err(NotSent::Elsewhere(_)) => {
-                    known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).forget(&id);
+                    locked(&known).forget(&id);
                     continue;
                 }
                 Err(NotSent::Busy) => {
-                    known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).forget(&id);
-                    let busy = Error::new(
-                        crate::domain::error::Reason::RateLimited,
-                        "the login is busy with earlier requests; try again",
-                    )
-                    .retry_after(Duration::from_secs(1));
+                    locked(&known).forget(&id);
+                    let busy =
+                        Error::new(Reason::RateLimited, "the login is busy with earlier requests; try again")
+                            .retry_after(Duration::from_secs(1));
                     self.0.tickets.reply(&id, Some(&Answer::of(&busy))).await;
                     continue;
                 }
@@ -209,7 +247,7 @@ impl App {
                     Ok(Ok(_)) => Answer::Done,
                     Ok(Err(error)) => Answer::of(&error),
                     Err(_) => Answer::of(&Error::new(
-                        crate::domain::error::Reason::LoginWrongState,
+                        Reason::LoginWrongState,
                         "the login ended meanwhile; look at its state",
                     )),
                 };
@@ -218,6 +256,10 @@ impl App {
             });
         }
     }
+}
+
+fn locked(known: &Mutex<Known>) -> std::sync::MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Requests of other replicas, so that a repetition is not carried out twice.

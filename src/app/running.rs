@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -54,6 +57,7 @@ pub(super) enum Lapse {
 #[derive(Debug)]
 pub(super) struct Running {
     logins: Mutex<HashMap<TicketHash, Entry>>,
+    numbers: AtomicU64,
     max: usize,
 }
 
@@ -64,32 +68,48 @@ struct Entry {
     tenure: watch::Sender<Tenure>,
     /// Whether the tickets know it already.
     announced: bool,
+    /// Tells one entry of a login from a later one.
+    number: u64,
 }
 
 impl Running {
     pub(super) fn new(max: usize) -> Self {
-        Self { logins: Mutex::default(), max }
+        Self { logins: Mutex::default(), numbers: AtomicU64::new(0), max }
+    }
+
+    /// # Errors
+    /// `RATE_LIMITED` when as many logins run here as may, or when this one does already.
+    fn admit(&self, ticket: &Ticket, tenure: Tenure) -> Result<(Places, u64), Error> {
+        let mut logins = self.lock();
+        if logins.len() >= self.max || logins.contains_key(&ticket.hash()) {
+            return Err(full());
+        }
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let (sender, tenure) = watch::channel(tenure);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        logins.insert(
+            ticket.hash(),
+            Entry { ticket: ticket.clone(), commands, tenure: sender, announced: false, number },
+        );
+        Ok(((receiver, tenure), number))
+    }
+
+    fn dismiss(&self, ticket: &Ticket, number: u64) {
+        let mut logins = self.lock();
+        if logins.get(&ticket.hash()).is_some_and(|entry| entry.number == number) {
+            logins.remove(&ticket.hash());
+        }
+    }
+
+    /// Whether the login runs here.
+    pub(super) fn runs(&self, ticket: &TicketHash) -> bool {
+        self.lock().contains_key(ticket)
     }
 
     /// # Errors
     /// `RATE_LIMITED` when as many logins run here as may.
-    fn admit(&self, ticket: &Ticket, tenure: Tenure) -> Result<Places, Error> {
-        let mut logins = self.lock();
-        if logins.len() >= self.max {
-            return Err(Error::new(Reason::RateLimited, "too many logins run at once; try again later")
-                .retry_after(Duration::from_secs(10)));
-        }
-        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        let (sender, tenure) = watch::channel(tenure);
-        logins.insert(
-            ticket.hash(),
-            Entry { ticket: ticket.clone(), commands, tenure: sender, announced: false },
-        );
-        Ok((receiver, tenure))
-    }
-
-    fn dismiss(&self, ticket: &Ticket) {
-        self.lock().remove(&ticket.hash());
+    pub(super) fn require_room(&self) -> Result<(), Error> {
+        if self.has_room() { Ok(()) } else { Err(full()) }
     }
 
     /// Whether there is room for one more.
@@ -144,6 +164,11 @@ impl Running {
     }
 }
 
+fn full() -> Error {
+    Error::new(Reason::RateLimited, "too many logins run at once; try again later")
+        .retry_after(Duration::from_secs(10))
+}
+
 type Places = (mpsc::Receiver<Command>, watch::Receiver<Tenure>);
 
 /// Why a login's task was not told.
@@ -159,6 +184,7 @@ pub(super) enum NotSent {
 pub(super) struct Seat {
     app: App,
     ticket: Ticket,
+    number: u64,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) tenure: Watched,
 }
@@ -167,8 +193,8 @@ impl Seat {
     /// # Errors
     /// `RATE_LIMITED` when as many logins run here as may.
     pub(super) fn take(app: &App, ticket: &Ticket, tenure: Tenure) -> Result<Self, Error> {
-        let (commands, tenure) = app.0.running.admit(ticket, tenure)?;
-        Ok(Self { app: app.clone(), ticket: ticket.clone(), commands, tenure: Watched(tenure) })
+        let ((commands, tenure), number) = app.0.running.admit(ticket, tenure)?;
+        Ok(Self { app: app.clone(), ticket: ticket.clone(), number, commands, tenure: Watched(tenure) })
     }
 
     /// The tickets know the login, which nobody else runs before `until`.
@@ -189,7 +215,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.app.0.running.dismiss(&self.ticket);
+        self.app.0.running.dismiss(&self.ticket, self.number);
     }
 }
 
@@ -246,7 +272,7 @@ mod tests {
     async fn a_tenure_lapses_by_time_and_comes_back_by_confirmation() {
         let running = Running::new(1);
         let soon = Instant::now() + Duration::from_millis(20);
-        let (_commands, tenure) = running.admit(&ticket(1), Tenure::Until(soon)).unwrap();
+        let ((_commands, tenure), _) = running.admit(&ticket(1), Tenure::Until(soon)).unwrap();
         let mut tenure = Watched(tenure);
         assert_eq!(tenure.lapse().await, Lapse::Unsure);
         running.confirm(&ticket(1).hash(), Instant::now() + Duration::from_secs(60));
@@ -262,7 +288,7 @@ mod tests {
     #[tokio::test]
     async fn there_is_room_for_so_many_and_the_rest_is_elsewhere() {
         let running = Running::new(1);
-        let _held = running.admit(&ticket(1), Tenure::Ever).unwrap();
+        let held = running.admit(&ticket(1), Tenure::Ever).unwrap();
         assert!(!running.has_room());
         assert_eq!(running.admit(&ticket(2), Tenure::Ever).unwrap_err().reason, Reason::RateLimited);
         let elsewhere = running.send(&ticket(2).hash(), Command::Supersede);
@@ -271,7 +297,10 @@ mod tests {
             running.send(&ticket(1).hash(), Command::Supersede).unwrap();
         }
         assert!(matches!(running.send(&ticket(1).hash(), Command::Supersede), Err(NotSent::Busy)));
-        running.dismiss(&ticket(1));
+        let number = held.1;
+        running.dismiss(&ticket(1), number + 1);
+        assert!(running.runs(&ticket(1).hash()), "another entry's end is not this one's");
+        running.dismiss(&ticket(1), number);
         assert!(running.has_room());
     }
 }

@@ -51,7 +51,14 @@ impl App {
         token: Option<FutureAuthToken>,
     ) -> Option<Vec<u8>> {
         let token = token?;
-        let mut tokens = self.future_auth_tokens(&session.key).await;
+        let mut tokens = match self.read_tokens(&session.key).await {
+            Ok(tokens) => tokens,
+            // What cannot be read is not written over.
+            Err(error) => {
+                tracing::warn!(session.id = %session.key, error = %error, "A token of a log-out is lost; a code will do");
+                return None;
+            }
+        };
         token.remember(&mut tokens);
         match self.0.vault.seal_blob(CONTEXT, &self.bound_to(&session.key), &text_of(&tokens)) {
             Ok(sealed) => Some(sealed),

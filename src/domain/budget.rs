@@ -52,6 +52,8 @@ pub enum Paused {
     Phone(String),
     /// Logins of one kind under one api_id.
     Api(i32, Method),
+    /// A bot, by its public number.
+    Bot(String),
 }
 
 /// Whether a login may begin.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::domain::{
     error::{Error, Reason},
     id::{RequestId, SessionKey, Ticket},
@@ -226,6 +228,11 @@ impl PhoneNumber {
         Ok(Self(Secret::new(digits.as_str())))
     }
 
+    /// From the digits of one, as a checkpoint keeps them.
+    pub fn of_digits(digits: &Secret) -> Option<Self> {
+        Self::parse(digits.expose_secret()).ok()
+    }
+
     /// The digits, without `+`.
     pub fn digits(&self) -> &Secret {
         &self.0
@@ -257,6 +264,47 @@ impl BotToken {
     pub fn text(&self) -> &Secret {
         &self.0
     }
+
+    /// The public half.
+    pub fn bot_id(&self) -> &str {
+        self.0.expose_secret().split_once(':').map_or("", |(id, _)| id)
+    }
+}
+
+/// What makes two requests for a login the same one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Repeatable {
+    pub id: RequestId,
+    pub subject: String,
+    pub key: SessionKey,
+    pub method: Method,
+}
+
+impl Repeatable {
+    /// Of the request that a login came of; `None` for one without a name.
+    pub fn of(login: &Login) -> Option<Self> {
+        let id = login.request_id.clone()?;
+        Some(Self { id, subject: login.subject.clone(), key: login.key.clone(), method: login.method })
+    }
+
+    /// A name for it that tells nothing, in hexadecimal.
+    pub fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(b"usm login request");
+        let id = self.id.to_text();
+        for part in
+            [self.subject.as_str(), self.key.tenant.as_str(), self.key.app.as_str(), self.method.name(), &id]
+        {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hex::encode(hash.finalize())
+    }
+
+    /// The same, for the time while it is being served.
+    pub fn reservation(&self) -> String {
+        hex::encode(Sha256::digest(format!("serving {}", self.hash())))
+    }
 }
 
 /// What an account proves itself with.
@@ -280,7 +328,11 @@ impl Proof {
 /// What somebody wants of a login under way.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    Password(Secret),
+    /// A request that has a name is judged once.
+    Password {
+        password: Secret,
+        request: Option<RequestId>,
+    },
     Code(Secret),
     /// Another code, by the next way; once for each request that has a name.
     Resend(Option<RequestId>),
@@ -311,6 +363,8 @@ pub struct Login {
     pub migrated_to: Option<i32>,
     /// Where the last code went, once one was sent.
     pub code_delivery: Option<CodeDelivery>,
+    /// The request whose password was judged last, and was wrong.
+    pub password_request: Option<RequestId>,
     /// The request that had the last code sent.
     pub resend_request: Option<RequestId>,
     /// Grows with each change; a write names the one it read.
@@ -372,6 +426,7 @@ pub const fn text_of(reason: Reason) -> &'static str {
         }
         Reason::TelegramFloodWait => "telegram asks to wait before this is tried again",
         Reason::TelegramUnavailable => "telegram does not answer; try again later",
+        Reason::TicketSuperseded => "a newer login of this session took over; follow that one",
         Reason::TicketsUnavailable => "logins are unavailable for a moment; try again",
         _ => "the login failed; start a new one",
     }

@@ -119,7 +119,8 @@ impl LoginService for Logins {
         let password = password(std::mem::take(&mut request.password))?;
         convert::request_id(&request.request_id)?;
         let (caller, ticket) = call.for_ticket(&request.ticket)?;
-        let after = self.app.submit_password(&caller, &ticket, password).await?;
+        // By contract each call is an attempt, whatever it is named.
+        let after = self.app.submit_password(&caller, &ticket, password, None).await?;
         answer(v1::SubmitPasswordResponse { login: Some(login(&after, app::now())?) })
     }
 
@@ -146,9 +147,9 @@ impl LoginService for Logins {
         let (call, mut request) = admitted(request)?;
         let password = password(std::mem::take(&mut request.password))?;
         let password = if password.is_empty() { None } else { Some(password) };
-        convert::request_id(&request.request_id)?;
+        let repeated = convert::request_id(&request.request_id)?;
         let (caller, ticket) = call.for_ticket(&request.ticket)?;
-        let end = self.app.finalize_login(&caller, &ticket, password).await?;
+        let end = self.app.finalize_login(&caller, &ticket, password, repeated).await?;
         answer(v1::FinalizeLoginResponse { login: Some(login(&end, app::now())?) })
     }
 

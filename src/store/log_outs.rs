@@ -3,7 +3,7 @@
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    QueryOrder as _, QuerySelect as _, sea_query::Expr,
 };
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
 
 const LISTING: &str = "listing log-outs to come";
 const WRITING: &str = "noting a log-out to come";
+const PUTTING_OFF: &str = "putting a log-out off";
 const FORGETTING: &str = "forgetting a log-out";
 
 /// A log-out to be noted.
@@ -39,10 +40,12 @@ pub struct LogOut {
     pub key: SessionKey,
     pub environment: Environment,
     pub sealed: SealedMaterial,
+    /// How often it failed.
+    pub attempts: u32,
 }
 
 impl Store {
-    /// The oldest log-outs still to come.
+    /// Log-outs that are due, the one that waited longest first.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Corrupt`].
@@ -50,7 +53,8 @@ impl Store {
         let rows = within(caller.deadline, LISTING, async {
             let tx = self.begin(caller, Access::Read, LISTING).await?;
             let rows = Entity::find()
-                .order_by_asc(Column::CreateTime)
+                .filter(Column::NextAttemptTime.lte(caller.now.as_millis()))
+                .order_by_asc(Column::NextAttemptTime)
                 .limit(limit)
                 .all(&tx)
                 .await
@@ -65,6 +69,7 @@ impl Store {
                     id: row.id.parse().map_err(|_| Error::Corrupt { what: "id of a log-out" })?,
                     key: rows::key(&row.tenant_id, &row.app_id)?,
                     environment: Environment::new(row.environment),
+                    attempts: u32::try_from(row.attempts).unwrap_or(0),
                     sealed: SealedMaterial { bytes: row.sealed, key_id: row.key_id, version: row.version },
                 })
             })
@@ -86,6 +91,31 @@ impl Store {
             let tx = self.begin(caller, Access::Write, WRITING).await?;
             insert(&tx, key, environment, log_out, caller.now).await?;
             commit(tx, WRITING).await
+        })
+        .await
+    }
+
+    /// Puts one off that failed, so that it does not stand in the way of others.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn put_off_log_out(
+        &self,
+        caller: &Caller,
+        id: uuid::Uuid,
+        attempts: u32,
+        until: Timestamp,
+    ) -> Result<(), Error> {
+        within(caller.deadline, PUTTING_OFF, async {
+            let tx = self.begin(caller, Access::Write, PUTTING_OFF).await?;
+            Entity::update_many()
+                .col_expr(Column::Attempts, Expr::value(i32::try_from(attempts).unwrap_or(i32::MAX)))
+                .col_expr(Column::NextAttemptTime, Expr::value(until.as_millis()))
+                .filter(Column::Id.eq(id.to_string()))
+                .exec(&tx)
+                .await
+                .map_err(classify(PUTTING_OFF))?;
+            commit(tx, PUTTING_OFF).await
         })
         .await
     }
@@ -124,6 +154,8 @@ pub(super) async fn insert(
         key_id: Set(log_out.sealed.key_id.clone()),
         sealed: Set(log_out.sealed.bytes.clone()),
         create_time: Set(now.as_millis()),
+        attempts: Set(0),
+        next_attempt_time: Set(now.as_millis()),
     };
     Entity::insert(row).exec_without_returning(tx).await.map_err(classify(WRITING))?;
     Ok(())

@@ -31,7 +31,8 @@ pub struct Asked {
     /// Its asker's name for it; a repetition has the same.
     pub id: String,
     pub ticket: TicketHash,
-    pub ask: Ask,
+    /// `None`: somebody took the request up before, and its asker waits for the answer.
+    pub ask: Option<Ask>,
 }
 
 /// What came of a request: the asker reads the login itself.
@@ -68,6 +69,7 @@ enum AskForm {
     Password {
         #[serde(with = "secret::plain")]
         text: Secret,
+        request_id: Option<String>,
     },
     Code {
         #[serde(with = "secret::plain")]
@@ -89,7 +91,9 @@ struct AnswerForm {
 /// Sealed for one login and one request.
 pub(super) fn seal_ask(vault: &Vault, ticket: &TicketHash, id: &str, ask: &Ask) -> Result<Vec<u8>, Error> {
     let form = match ask.clone() {
-        Ask::Password(text) => AskForm::Password { text },
+        Ask::Password { password: text, request } => {
+            AskForm::Password { text, request_id: request.as_ref().map(RequestId::to_text) }
+        }
         Ask::Code(text) => AskForm::Code { text },
         Ask::Resend(request) => AskForm::Resend { request_id: request.as_ref().map(RequestId::to_text) },
         Ask::Cancel => AskForm::Cancel,
@@ -99,14 +103,17 @@ pub(super) fn seal_ask(vault: &Vault, ticket: &TicketHash, id: &str, ask: &Ask) 
 
 pub(super) fn open_ask(vault: &Vault, ticket: &TicketHash, id: &str, sealed: &[u8]) -> Result<Ask, Error> {
     Ok(match open(vault, ASK, &binding(ticket, id), sealed)? {
-        AskForm::Password { text } => Ask::Password(text),
+        AskForm::Password { text, request_id } => {
+            Ask::Password { password: text, request: request_of(request_id)? }
+        }
         AskForm::Code { text } => Ask::Code(text),
-        AskForm::Resend { request_id } => Ask::Resend(
-            RequestId::parse_optional(&request_id.unwrap_or_default())
-                .map_err(|_| Error::Unreadable { source: None })?,
-        ),
+        AskForm::Resend { request_id } => Ask::Resend(request_of(request_id)?),
         AskForm::Cancel => Ask::Cancel,
     })
+}
+
+fn request_of(text: Option<String>) -> Result<Option<RequestId>, Error> {
+    RequestId::parse_optional(&text.unwrap_or_default()).map_err(|_| Error::Unreadable { source: None })
 }
 
 pub(super) fn seal_answer(vault: &Vault, id: &str, answer: &Answer) -> Result<Vec<u8>, Error> {

@@ -98,6 +98,7 @@ struct Content {
     labels: BTreeMap<String, String>,
     migrated_to: Option<i32>,
     code_delivery: Option<DeliveryContent>,
+    password_request: Option<String>,
     resend_request: Option<String>,
     version: u64,
 }
@@ -167,6 +168,7 @@ impl Content {
             request_id: login.request_id.as_ref().map(RequestId::to_text),
             migrated_to: login.migrated_to,
             code_delivery: login.code_delivery.as_ref().map(DeliveryContent::of),
+            password_request: login.password_request.as_ref().map(RequestId::to_text),
             resend_request: login.resend_request.as_ref().map(RequestId::to_text),
             version: login.version,
         }
@@ -194,6 +196,7 @@ impl Content {
                 None => None,
                 Some(delivery) => Some(delivery.into_delivery()?),
             },
+            password_request: RequestId::parse_optional(&self.password_request.unwrap_or_default()).ok()?,
             resend_request: RequestId::parse_optional(&self.resend_request.unwrap_or_default()).ok()?,
             version: self.version,
         })

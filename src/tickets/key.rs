@@ -1,11 +1,9 @@
 //! The names of keys in Redis. Operators rely on them.
 
-use sha2::{Digest as _, Sha256};
-
 use crate::domain::{
     budget::{Paused, Scope},
     id::{SessionKey, Ticket},
-    login::Login,
+    login::Repeatable,
 };
 
 /// Builds every name with the configured prefix before it.
@@ -61,6 +59,7 @@ impl Keys {
             Paused::Api(id, method) => {
                 format!("{}budget:pause:api_id:{id}:{}", self.prefix, method.name())
             }
+            Paused::Bot(id) => format!("{}budget:pause:bot:{id}", self.prefix),
         }
     }
 
@@ -69,22 +68,9 @@ impl Keys {
         format!("{}qr_active:{}:{}", self.prefix, key.tenant, key.app)
     }
 
-    /// Points to the ticket that a request got; `None` for a request without id.
-    pub(super) fn request(&self, login: &Login) -> Option<String> {
-        let request_id = login.request_id.as_ref()?.to_text();
-        let mut hash = Sha256::new();
-        hash.update(b"usm login request");
-        for part in [
-            login.subject.as_str(),
-            login.key.tenant.as_str(),
-            login.key.app.as_str(),
-            login.method.name(),
-            &request_id,
-        ] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        Some(format!("{}replay:{}", self.prefix, hex::encode(hash.finalize())))
+    /// Points to the ticket that a request got.
+    pub(super) fn request(&self, request: &Repeatable) -> String {
+        format!("{}replay:{}", self.prefix, request.hash())
     }
 
     /// Remembers by its hash what serves once.

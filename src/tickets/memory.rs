@@ -13,8 +13,8 @@ mod budget;
 use super::{CheckpointChange, Created, Error, Watch, used::Used, watch::Watches};
 use crate::domain::{
     budget::{Budget, Paused, Spent},
-    id::{ReplicaId, RequestId, SessionKey, Ticket, TicketHash},
-    login::{Login, Method, State},
+    id::{ReplicaId, SessionKey, Ticket, TicketHash},
+    login::{Login, Repeatable, State},
 };
 
 /// How many tickets are kept at most, ended ones included.
@@ -38,7 +38,7 @@ pub struct Memory {
 struct Rows {
     by_ticket: HashMap<TicketHash, Row>,
     active: HashMap<SessionKey, TicketHash>,
-    requests: HashMap<Request, TicketHash>,
+    requests: HashMap<Repeatable, TicketHash>,
     swept: Instant,
 }
 
@@ -46,6 +46,8 @@ struct Rows {
 struct Row {
     login: Login,
     checkpoint: Option<Checkpoint>,
+    /// Of the session's row that names the login.
+    revision: i64,
     expires: Instant,
 }
 
@@ -60,22 +62,6 @@ impl std::fmt::Debug for Checkpoint {
 impl Checkpoint {
     fn of(bytes: &[u8]) -> Self {
         Self(Zeroizing::new(bytes.to_vec()))
-    }
-}
-
-/// What makes two requests the same one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Request {
-    id: RequestId,
-    subject: String,
-    key: SessionKey,
-    method: Method,
-}
-
-impl Request {
-    fn of(login: &Login) -> Option<Self> {
-        let id = login.request_id.clone()?;
-        Some(Self { id, subject: login.subject.clone(), key: login.key.clone(), method: login.method })
     }
 }
 
@@ -127,12 +113,13 @@ impl Memory {
         &self,
         login: &Login,
         checkpoint: Option<&[u8]>,
+        revision: i64,
         ttl: Duration,
     ) -> Result<Created, Error> {
         let now = Instant::now();
         let mut rows = self.lock();
         rows.sweep(now, self.capacity);
-        let request = Request::of(login);
+        let request = Repeatable::of(login);
         if let Some(existing) = request.as_ref().and_then(|request| rows.of_request(request, now)) {
             return Ok(Created::Existing(existing));
         }
@@ -144,6 +131,9 @@ impl Memory {
             return Err(Error::Full);
         }
 
+        if rows.has_later(&login.key, revision, now) {
+            return Ok(Created::Late);
+        }
         let superseded = rows.supersede(&login.key, now);
         let login = Login { version: 1, ..login.clone() };
         let expires = now + ttl;
@@ -152,7 +142,7 @@ impl Memory {
             rows.requests.insert(request, hash.clone());
         }
         let checkpoint = checkpoint.map(Checkpoint::of);
-        rows.by_ticket.insert(hash.clone(), Row { login: login.clone(), checkpoint, expires });
+        rows.by_ticket.insert(hash.clone(), Row { login: login.clone(), checkpoint, revision, expires });
         drop(rows);
 
         self.watches.wake(&hash);
@@ -160,6 +150,10 @@ impl Memory {
             self.watches.wake(&former.hash());
         }
         Ok(Created::New { login, superseded })
+    }
+
+    pub(super) fn requested(&self, request: &Repeatable) -> Option<Login> {
+        self.lock().of_request(request, Instant::now())
     }
 
     pub(super) fn get(&self, ticket: &Ticket) -> Option<Login> {
@@ -220,9 +214,15 @@ impl Rows {
         self.by_ticket.get(hash).filter(|row| row.expires > now)
     }
 
-    fn of_request(&self, request: &Request, now: Instant) -> Option<Login> {
+    fn of_request(&self, request: &Repeatable, now: Instant) -> Option<Login> {
         let hash = self.requests.get(request)?;
         self.live(hash, now).map(|row| row.login.clone())
+    }
+
+    /// Whether the active login of a session runs and wrote its row after this revision.
+    fn has_later(&self, key: &SessionKey, revision: i64, now: Instant) -> bool {
+        let active = self.active.get(key).and_then(|hash| self.live(hash, now));
+        active.is_some_and(|row| !row.login.state.is_final() && row.revision > revision)
     }
 
     /// Ends the active login of a session, unless it has ended, and names it.

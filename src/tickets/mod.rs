@@ -13,7 +13,7 @@ use crate::domain::{
     budget::{Budget, Paused, Spent},
     error::{Error as Refusal, Reason},
     id::{ReplicaId, SessionKey, Ticket, TicketHash},
-    login::{Ask, Login},
+    login::{Ask, Login, Repeatable},
 };
 
 mod asks;
@@ -134,6 +134,8 @@ pub enum Created {
     },
     /// The same subject asked for it before with the same request id. It may have ended since.
     Existing(Login),
+    /// A login that wrote the session's row later is there already.
+    Late,
 }
 
 /// What an update does to the login's checkpoint: what another replica would need to go on with the login.
@@ -224,7 +226,9 @@ impl Tickets {
     }
 
     /// Stores a login and makes it the active one of its session, run by this replica, in one step; the former
-    /// active one, unless it has ended, is superseded in the same step. All of it is forgotten after `ttl`.
+    /// active one, unless it has ended, is superseded in the same step. All of it is forgotten after `ttl`. `revision` is
+    /// that of the session's row which names this login: of two logins the row names the one that wrote it last, and
+    /// the tickets shall agree.
     ///
     /// # Errors
     /// [`Error::Conflict`] if the ticket is taken, [`Error::Full`], [`Error::TooLarge`], [`Error::Unavailable`].
@@ -235,13 +239,25 @@ impl Tickets {
         &self,
         login: &Login,
         checkpoint: Option<&[u8]>,
+        revision: i64,
         ttl: Duration,
     ) -> Result<Created, Error> {
         check_length(checkpoint)?;
         let ttl = ttl.clamp(TTL_MIN, TTL_MAX);
         match self {
-            Self::Memory(memory) => memory.create(login, checkpoint, ttl),
-            Self::Redis(redis) => redis.create(login, checkpoint, ttl).await,
+            Self::Memory(memory) => memory.create(login, checkpoint, revision, ttl),
+            Self::Redis(redis) => redis.create(login, checkpoint, revision, ttl).await,
+        }
+    }
+
+    /// The login that came of a request, ended or not; `None` before there is one, and after its time.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Unreadable`].
+    pub async fn requested(&self, request: &Repeatable) -> Result<Option<Login>, Error> {
+        match self {
+            Self::Memory(memory) => Ok(memory.requested(request)),
+            Self::Redis(redis) => redis.requested(request).await,
         }
     }
 

@@ -42,7 +42,7 @@ use super::{
 use crate::{
     domain::{
         id::{ReplicaId, SessionKey, Ticket, TicketHash},
-        login::Login,
+        login::{Login, Repeatable},
         secret::Secret,
         time::millis,
     },
@@ -168,6 +168,7 @@ impl Redis {
         &self,
         login: &Login,
         checkpoint: Option<&[u8]>,
+        revision: i64,
         ttl: Duration,
     ) -> Result<Created, Error> {
         let login = Login { version: 1, ..login.clone() };
@@ -178,7 +179,7 @@ impl Redis {
             self.keys.owner(&login.ticket),
             self.keys.running(),
         ];
-        keys.extend(self.keys.request(&login));
+        keys.extend(Repeatable::of(&login).map(|request| self.keys.request(&request)));
         let checkpoint = match checkpoint {
             Some(plain) => content::seal_checkpoint(&self.vault, &hash, plain)?,
             None => Vec::new(),
@@ -195,6 +196,7 @@ impl Redis {
             self.keys.ticket_prefix().into(),
             self.replica.as_str().into(),
             millis(FIRST_TENURE.min(ttl)).into(),
+            revision.into(),
         ];
         let answer: Vec<String> = self.run("creating a login", CREATE, keys, arguments).await?;
         match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -206,7 +208,26 @@ impl Redis {
                 self.get(&ticket).await?.map(Created::Existing).ok_or(Error::Conflict)
             }
             ["taken"] => Err(Error::Conflict),
+            ["late"] => Ok(Created::Late),
             _ => Err(Error::Unreadable { source: None }),
+        }
+    }
+
+    pub(super) async fn requested(&self, request: &Repeatable) -> Result<Option<Login>, Error> {
+        let pointer: Option<String> = self
+            .client
+            .get(self.keys.request(request))
+            .await
+            .map_err(|error| failed("looking for the login of a request", error))?;
+        let Some(ticket) = pointer else { return Ok(None) };
+        let ticket = Ticket::parse(&ticket).map_err(|_| Error::Unreadable { source: None })?;
+        let login = self.get(&ticket).await?;
+        // Somebody bent the pointer, unless it is the request's own.
+        match login {
+            Some(login) if Repeatable::of(&login).as_ref() != Some(request) => {
+                Err(Error::Unreadable { source: None })
+            }
+            login => Ok(login),
         }
     }
 

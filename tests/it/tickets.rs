@@ -154,6 +154,7 @@ fn login(app: &str) -> Login {
         request_id: None,
         migrated_to: None,
         code_delivery: None,
+        password_request: None,
         resend_request: None,
         labels: std::collections::BTreeMap::from([("purpose".to_owned(), "news".to_owned())]),
         version: 0,
@@ -169,9 +170,9 @@ fn qr() -> State {
 }
 
 async fn create(tickets: &Tickets, login: &Login) -> (Login, Option<Ticket>) {
-    match tickets.create(login, Some(CHECKPOINT), TTL).await.unwrap() {
+    match tickets.create(login, Some(CHECKPOINT), 1, TTL).await.unwrap() {
         Created::New { login, superseded } => (login, superseded),
-        Created::Existing(_) => panic!("no such request was made before"),
+        Created::Existing(_) | Created::Late => panic!("no such request was made before"),
     }
 }
 
@@ -280,7 +281,7 @@ async fn of_two_writers_one_wins() {
 
         let nobody = tickets.update(&Login { version: 1, ..login("app") }, CheckpointChange::Keep).await;
         assert!(matches!(nobody, Err(Error::NotFound)));
-        let taken = tickets.create(&mine, None, TTL).await;
+        let taken = tickets.create(&mine, None, 1, TTL).await;
         assert!(matches!(taken, Err(Error::Conflict)));
         form.check_all_keys_end();
     }
@@ -321,9 +322,9 @@ async fn a_repeated_request_gets_the_login_it_got() {
         let tickets = &form.tickets;
         let (first, _) = create(tickets, &with_request("app", "user:one", ID)).await;
         for _ in 0..2 {
-            match tickets.create(&with_request("app", "user:one", ID), None, TTL).await.unwrap() {
+            match tickets.create(&with_request("app", "user:one", ID), None, 1, TTL).await.unwrap() {
                 Created::Existing(existing) => assert!(existing.ticket == first.ticket),
-                Created::New { .. } => panic!("the request was made before"),
+                Created::New { .. } | Created::Late => panic!("the request was made before"),
             }
         }
         assert!(tickets.active(&session("app")).await.unwrap().unwrap().ticket == first.ticket);
@@ -343,9 +344,10 @@ async fn of_ten_equal_requests_at_once_all_get_one_login() {
             .map(|_| {
                 let tickets = form.tickets.clone();
                 tokio::spawn(async move {
-                    match tickets.create(&with_request("app", "user:one", ID), None, TTL).await.unwrap() {
+                    match tickets.create(&with_request("app", "user:one", ID), None, 1, TTL).await.unwrap() {
                         Created::New { login, .. } => (1, login.ticket),
                         Created::Existing(login) => (0, login.ticket),
+                        Created::Late => panic!("nobody wrote the row later"),
                     }
                 })
             })
@@ -378,7 +380,7 @@ async fn a_checkpoint_is_kept_replaced_and_cleared() {
         }
         assert!(matches!(tickets.checkpoint(&ticket()).await, Err(Error::NotFound)));
         let huge = vec![0; 64 * 1024 + 1];
-        assert!(matches!(tickets.create(&login("x"), Some(&huge), TTL).await, Err(Error::TooLarge)));
+        assert!(matches!(tickets.create(&login("x"), Some(&huge), 1, TTL).await, Err(Error::TooLarge)));
         let update = tickets.update(&read, CheckpointChange::Set(&huge)).await;
         assert!(matches!(update, Err(Error::TooLarge)));
     }
@@ -392,7 +394,7 @@ async fn all_of_a_login_is_gone_after_its_time() {
         let short = with_request("app", "user:one", ID);
         let ttl = Duration::from_millis(300);
         let Created::New { login: mut read, .. } =
-            tickets.create(&short, Some(CHECKPOINT), ttl).await.unwrap()
+            tickets.create(&short, Some(CHECKPOINT), 1, ttl).await.unwrap()
         else {
             panic!("no such request was made before")
         };
@@ -406,7 +408,7 @@ async fn all_of_a_login_is_gone_after_its_time() {
         let (_, superseded) = create(tickets, &with_request("app", "user:one", ID)).await;
         assert!(superseded.is_none());
         // A span that no clock can name is cut, not refused and not kept for ever.
-        tickets.create(&login("long"), None, Duration::MAX).await.unwrap();
+        tickets.create(&login("long"), None, 1, Duration::MAX).await.unwrap();
         form.check_all_keys_end();
     }
 }
@@ -468,11 +470,11 @@ async fn follow(
 #[tokio::test]
 async fn memory_refuses_more_tickets_than_it_has_room_for() {
     let tickets = Tickets::Memory(Memory::with_capacity(2));
-    tickets.create(&login("one"), None, Duration::from_millis(200)).await.unwrap();
+    tickets.create(&login("one"), None, 1, Duration::from_millis(200)).await.unwrap();
     create(&tickets, &login("two")).await;
-    let refused = tickets.create(&login("three"), None, TTL).await.unwrap_err();
+    let refused = tickets.create(&login("three"), None, 1, TTL).await.unwrap_err();
     assert!(matches!(refused, Error::Full));
     let refusal = Refusal::from(refused);
     assert!(refusal.reason == Reason::RateLimited && refusal.retry_after.is_some());
-    until("there is room again", async || tickets.create(&login("three"), None, TTL).await.is_ok()).await;
+    until("there is room again", async || tickets.create(&login("three"), None, 1, TTL).await.is_ok()).await;
 }

@@ -53,13 +53,21 @@ impl Task {
         }
     }
 
-    /// A bot's token is judged at once, so its key is kept before that; the others show something first.
+    /// What a bot's token or a number brings may be an authorization at once, so the key is kept before; a QR code is
+    /// shown first, and its key kept with it.
     async fn connected(&mut self, sign_in: SignIn) -> Result<Box<SignIn>, End> {
-        if self.login.method == Method::Bot
-            && let Flow::Left = self.show(State::Starting, &sign_in).await
-        {
-            sign_in.close().await;
-            return Err(End::Left);
+        if matches!(self.login.method, Method::Bot | Method::Phone) {
+            match self.show(State::Starting, &sign_in).await {
+                Flow::GoOn => {}
+                Flow::Left => {
+                    sign_in.close().await;
+                    return Err(End::Left);
+                }
+                Flow::Watch | Flow::Done => {
+                    sign_in.close().await;
+                    return Err(End::Done);
+                }
+            }
         }
         Ok(Box::new(sign_in))
     }
@@ -71,18 +79,19 @@ impl Task {
                 let _ = answer.send(Ok(self.login.clone()));
                 Some(End::Done)
             }
-            Some(Command::Ask { ask: Ask::Password(_) | Ask::Code(_) | Ask::Resend(_), answer }) => {
+            Some(Command::Ask { ask: Ask::Password { .. } | Ask::Code(_) | Ask::Resend(_), answer }) => {
                 let refusal = Error::new(Reason::LoginWrongState, "the login does not wait for this yet")
                     .fact("state", self.login.state.name());
                 let _ = answer.send(Err(refusal));
                 None
             }
             Some(Command::Forgotten) => None,
-            Some(Command::Supersede) | None => {
+            Some(Command::Supersede) => {
                 self.login.state = State::Superseded;
                 self.count_end();
                 Some(End::Done)
             }
+            None => Some(End::Left),
         }
     }
 }

@@ -16,6 +16,7 @@ mod takeover;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 pub(super) use takeover::take_over;
 
@@ -32,7 +33,7 @@ use crate::{
     },
     telegram::{
         self,
-        sign_in::{Abandoned, SentCode, SignIn, Step, Way},
+        sign_in::{Abandoned, SentCode, SignIn, Step, Way, checkpoint::Checkpoint},
     },
     telemetry::metrics::{self, LoginResult},
 };
@@ -52,7 +53,8 @@ const STORE_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Runs a new login to its end. Never fails: whatever goes wrong becomes the login's state.
 pub(super) async fn run(app: App, login: Login, way: Way, paused: Paused, mut seat: Seat) {
-    let mut task = Task::new(app, login, paused);
+    let checkpoint = Checkpoint::before(&way).to_bytes().unwrap_or_default();
+    let mut task = Task::new(app, login, paused, checkpoint);
     let end = match Box::pin(task.connect(way, &mut seat)).await {
         Ok(sign_in) => Box::pin(task.drive(*sign_in, &mut seat)).await,
         Err(end) => end,
@@ -65,10 +67,19 @@ struct Task {
     login: Login,
     /// What to leave alone for a while should Telegram ask for it.
     paused: Paused,
-    /// SHA-256 of the checkpoint that the ticket holds, as far as this process knows.
-    saved: Option<[u8; 32]>,
+    /// What another replica would go on with.
+    checkpoint: Zeroizing<Vec<u8>>,
+    /// Whether the ticket holds that, as far as this process knows.
+    saved: bool,
     /// The tickets were away when there was something to show.
     unpublished: bool,
+}
+
+/// What a login waited for.
+enum Happened {
+    Step(Result<Step, telegram::Error>),
+    Told(Command),
+    Stop,
 }
 
 /// What the loop does next.
@@ -89,8 +100,9 @@ enum End {
 }
 
 impl Task {
-    fn new(app: App, login: Login, paused: Paused) -> Self {
-        Self { app, login, paused, saved: None, unpublished: false }
+    /// `checkpoint` is what the ticket holds.
+    fn new(app: App, login: Login, paused: Paused, checkpoint: Zeroizing<Vec<u8>>) -> Self {
+        Self { app, login, paused, checkpoint, saved: true, unpublished: false }
     }
 
     async fn drive(&mut self, mut sign_in: SignIn, seat: &mut Seat) -> End {
@@ -100,8 +112,10 @@ impl Task {
             // Boxed, because a login waits most of its life, and should be small while it does. Whatever is under way
             // when the tenure lapses is dropped: the attempt is in doubt then, and looks before it goes on.
             let flow = tokio::select! {
-                flow = Box::pin(self.turn(&mut sign_in, commands, until)) => flow,
+                // First: a process that stood still must not act on what waited for it meanwhile.
+                biased;
                 lapse = tenure.lapse() => Box::pin(self.on_lapse(lapse, &mut sign_in, seat)).await,
+                flow = Box::pin(self.turn(&mut sign_in, commands, until)) => flow,
             };
             match flow {
                 Flow::GoOn => {}
@@ -118,7 +132,8 @@ impl Task {
         }
     }
 
-    /// Waits for something to happen, and deals with it.
+    /// Waits for something to happen, and deals with it. What concerns the ticket alone does not interrupt what
+    /// Telegram was asked.
     async fn turn(
         &mut self,
         sign_in: &mut SignIn,
@@ -126,13 +141,32 @@ impl Task {
         until: Instant,
     ) -> Flow {
         let stop = self.app.0.stop.clone();
-        tokio::select! {
-            step = sign_in.next(until) => Box::pin(self.on_step(step, sign_in, until)).await,
-            command = commands.recv() => Box::pin(self.on_command(command, sign_in)).await,
-            () = tokio::time::sleep(RETRY_PAUSE), if self.unpublished => {
-                Box::pin(self.show_again(sign_in)).await
+        let happened = {
+            let mut next = std::pin::pin!(sign_in.next(until));
+            loop {
+                let of_the_ticket = tokio::select! {
+                    step = &mut next => break Happened::Step(step),
+                    command = commands.recv() => match command {
+                        Some(Command::Forgotten) => Box::pin(self.restore()).await,
+                        Some(command) => break Happened::Told(command),
+                        // Its seat is gone, and with it whatever this task was for.
+                        None => return Flow::Left,
+                    },
+                    () = tokio::time::sleep(RETRY_PAUSE), if self.unpublished => {
+                        Box::pin(self.publish()).await
+                    }
+                    () = stop.cancelled() => break Happened::Stop,
+                };
+                match of_the_ticket {
+                    Flow::GoOn => {}
+                    over => return over,
+                }
             }
-            () = stop.cancelled() => Box::pin(self.on_stop(sign_in)).await,
+        };
+        match happened {
+            Happened::Step(step) => Box::pin(self.on_step(step, sign_in, until)).await,
+            Happened::Told(command) => Box::pin(self.on_command(command, sign_in)).await,
+            Happened::Stop => Box::pin(self.on_stop(sign_in)).await,
         }
     }
 
@@ -186,14 +220,19 @@ impl Task {
     /// Ends the login because of what Telegram answered.
     async fn fail(&mut self, error: telegram::Error) {
         if let telegram::Error::FloodWait { retry_after } = &error {
-            metrics::flood_wait(*retry_after);
-            if let Err(error) = self.app.0.tickets.pause(&self.paused, *retry_after).await {
-                tracing::warn!(error = %chain(&error), "A pause that Telegram asked for is not remembered");
-            }
+            self.remember_pause(*retry_after).await;
         }
         let error = begin::refusal(error);
         tracing::info!(session.id = %self.login.key, error = %chain(&error), "Login failed");
         self.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await;
+    }
+
+    /// Telegram asked to wait, which concerns other logins too.
+    async fn remember_pause(&self, span: Duration) {
+        metrics::flood_wait(span);
+        if let Err(error) = self.app.0.tickets.pause(&self.paused, span).await {
+            tracing::warn!(error = %chain(&error), "A pause that Telegram asked for is not remembered");
+        }
     }
 
     /// Whether a flood wait is no reason to give up: it is short, or a code is shown or a password awaited already.
@@ -201,15 +240,15 @@ impl Task {
         flood_wait <= FLOOD_WAIT_BORNE || !matches!(self.login.state, State::Starting)
     }
 
-    async fn on_command(&mut self, command: Option<Command>, sign_in: &mut SignIn) -> Flow {
+    async fn on_command(&mut self, command: Command, sign_in: &mut SignIn) -> Flow {
         match command {
-            Some(Command::Ask { ask, answer }) => self.on_ask(ask, answer, sign_in).await,
-            Some(Command::Supersede) | None => {
+            Command::Ask { ask, answer } => self.on_ask(ask, answer, sign_in).await,
+            Command::Supersede => {
                 self.login.state = State::Superseded;
                 self.count_end();
                 Flow::Watch
             }
-            Some(Command::Forgotten) => self.restore(sign_in).await,
+            Command::Forgotten => self.restore().await,
         }
     }
 
@@ -220,7 +259,7 @@ impl Task {
         sign_in: &mut SignIn,
     ) -> Flow {
         let (flow, reply) = match ask {
-            Ask::Password(password) => self.on_password(&password, sign_in).await,
+            Ask::Password { password, request } => self.on_password(&password, request, sign_in).await,
             Ask::Code(code) => self.on_code(&code, sign_in).await,
             Ask::Resend(request) => self.on_resend(request, sign_in).await,
             Ask::Cancel => {
@@ -252,6 +291,18 @@ impl Task {
         if lapse == Lapse::Over {
             tracing::info!(session.id = %self.login.key, "Another replica goes on with a login");
             return Flow::Left;
+        }
+        // Cut short while it told how the login ended, which is decided all the same.
+        match &self.login.state {
+            State::Authorized { .. } => {
+                let _ = self.publish_end().await;
+                return Flow::Done;
+            }
+            state if state.is_final() => {
+                let _ = self.publish_end().await;
+                return Flow::Watch;
+            }
+            _ => {}
         }
         tracing::warn!(session.id = %self.login.key, "A login rests: neither tickets nor store confirm that it is run here");
         let patience = self.login.expire_time.since(now()) + STORE_PATIENCE;
@@ -288,9 +339,9 @@ impl Task {
                 tracing::info!(session.id = %self.login.key, "Logged out an authorization that came after its login had ended");
             }
             Err(error) => {
+                // Whoever finds the ticket when this tenure is over looks once more.
                 tracing::warn!(session.id = %self.login.key, error = %error, "An authorization may have come after its login had ended");
-                // Whoever finds the ticket looks once more.
-                return self.let_go().await;
+                return;
             }
         }
         self.retire().await;

@@ -9,7 +9,7 @@ use crate::{
         caller::Caller,
         error::{Error, Reason},
         event::{Kind, NewEvent},
-        login::{Failure, Login, State},
+        login::{Failure, Login, State, text_of},
         material::{FutureAuthToken, Material},
         session::{AuthorizedReason, Custody, Event, LoginEnd, Session, State as SessionState},
     },
@@ -26,6 +26,8 @@ enum Kept {
     No(Error),
     /// The store does not tell.
     Unknown(Error),
+    /// The process stops while the authorization waits for its place.
+    Unfinished,
 }
 
 impl Task {
@@ -35,8 +37,7 @@ impl Task {
         sign_in.pause().await;
         let scanned = authorized.account.telegram_user_id;
         if self.login.expected_user.is_some_and(|expected| expected != scanned) {
-            self.refuse_account(&authorized.material).await;
-            return Flow::Done;
+            return self.refuse_account(&authorized.material).await;
         }
         match self.keep(&authorized).await {
             Kept::Yes => {
@@ -46,14 +47,18 @@ impl Task {
             Kept::ByAnother => Flow::Left,
             Kept::No(error) => {
                 tracing::warn!(session.id = %self.login.key, error = %chain(&error), "Logging out an authorization that could not be kept");
-                self.app.end_authorization(&self.login, &authorized.material).await;
+                let ended = self.app.end_authorization(&self.login, &authorized.material).await;
                 self.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await;
-                Flow::Done
+                // With the ticket goes the key: it stays until somebody could end what it opens.
+                if ended { Flow::Done } else { Flow::Left }
+            }
+            Kept::Unfinished => {
+                self.let_go().await;
+                Flow::Left
             }
             Kept::Unknown(error) => {
                 // Ending it could end a session that was committed; whoever finds the ticket finds out.
                 tracing::error!(session.id = %self.login.key, error = %chain(&error), "Nobody knows whether an authorization was kept");
-                self.let_go().await;
                 Flow::Left
             }
         }
@@ -68,7 +73,7 @@ impl Task {
         }
     }
 
-    async fn refuse_account(&mut self, material: &Material) {
+    async fn refuse_account(&mut self, material: &Material) -> Flow {
         let caller = as_service(&self.login.subject, WRITE_LIMIT);
         if let Ok(Some(session)) = self.app.0.store.get(&caller, &self.login.key).await {
             let change = Change {
@@ -80,9 +85,10 @@ impl Task {
                 tracing::warn!(session.id = %self.login.key, error = %error, "Account mismatch is not in the audit log");
             }
         }
-        self.app.end_authorization(&self.login, material).await;
-        let mismatch = Error::new(Reason::AccountMismatch, "another account than the expected one signed in");
+        let ended = self.app.end_authorization(&self.login, material).await;
+        let mismatch = Error::new(Reason::AccountMismatch, text_of(Reason::AccountMismatch));
         self.end(State::Failed(Failure::of(&mismatch)), LoginEnd::Failed).await;
+        if ended { Flow::Done } else { Flow::Left }
     }
 
     /// Tries until the ticket ends: a live lease of the old material, or a store that is away, may pass.
@@ -102,9 +108,15 @@ impl Task {
                 }
                 _ => false,
             };
-            if !passing || self.pause().await.is_break() {
-                return if unknown { Kept::Unknown(error) } else { Kept::No(error) };
+            if passing && self.pause().await.is_continue() {
+                continue;
             }
+            return match (unknown, passing && self.app.0.tickets.are_shared()) {
+                (true, _) => Kept::Unknown(error),
+                // Only a stop ends what may still pass, and another replica goes on waiting.
+                (false, true) => Kept::Unfinished,
+                (false, false) => Kept::No(error),
+            };
         }
     }
 
@@ -117,6 +129,14 @@ impl Task {
         };
         if !self.app.is_mine(&session, &self.login) {
             return Ok(self.lost(&session, &authorized.material));
+        }
+        // Whose session it is may have become known while the login ran.
+        let known = session.account.as_ref().map(|account| account.telegram_user_id);
+        if self.login.expected_user.is_none()
+            && known.is_some_and(|it| it != authorized.account.telegram_user_id)
+        {
+            let other = Error::new(Reason::AccountMismatch, text_of(Reason::AccountMismatch));
+            return Ok(Kept::No(other));
         }
         let beside = session.state.pending().is_none();
         let old = self.own_material(&caller, &session).await?;
@@ -200,9 +220,12 @@ impl Task {
 }
 
 impl App {
-    /// Ends an authorization that no row holds; notes it for housekeeping while Telegram does not listen.
-    pub(in crate::app) async fn end_authorization(&self, login: &Login, material: &Material) {
-        let Err(error) = self.0.telegram.log_out(material, Instant::now() + CALL_LIMIT).await else { return };
+    /// Ends an authorization that no row holds; notes it for housekeeping while Telegram does not listen. `false` if
+    /// neither could be done.
+    pub(in crate::app) async fn end_authorization(&self, login: &Login, material: &Material) -> bool {
+        let Err(error) = self.0.telegram.log_out(material, Instant::now() + CALL_LIMIT).await else {
+            return true;
+        };
         tracing::warn!(session.id = %login.key, error = %error, "An unwanted authorization is logged out later");
         let environment = &self.0.settings.environment;
         // Version 0 is no session's: what is sealed so opens as nobody's material.
@@ -214,9 +237,10 @@ impl App {
             }
             Err(error) => Err(error.into()),
         };
-        if let Err(error) = noted {
-            tracing::error!(session.id = %login.key, error = %chain(&error), "An unwanted authorization lives on; its owner can end it among their devices");
+        if let Err(error) = &noted {
+            tracing::error!(session.id = %login.key, error = %chain(error), "An unwanted authorization lives on; its owner can end it among their devices");
         }
+        noted.is_ok()
     }
 
     /// Ends an authorization that was noted when its session got a new one. What fails is repeated by housekeeping.

@@ -3,7 +3,7 @@
 //! The row decides. It names the login and the replica that runs it; once it names this one, the former can write
 //! nothing any more, and what it had written before is there to be read.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{End, Task, WRITE_LIMIT, chain};
 use crate::{
@@ -34,23 +34,21 @@ enum Row {
 
 /// Goes on with a login that this replica has claimed among the tickets.
 pub(in crate::app) async fn take_over(app: App, ticket: Ticket, former: Former, mut seat: Seat) {
-    let claimed = Instant::now();
     let (login, checkpoint) = match read(&app, &ticket).await {
         Ok(Some(read)) => read,
         // Its time is over, or the tickets are away: then somebody finds it again.
         Ok(None) => return,
+        // Not left to others at once: they would fail as fast. They find it when this tenure is over.
         Err(error) => {
             tracing::warn!(error = %chain(&error), "A login cannot be taken over");
-            if let Err(error) = app.0.tickets.let_go(&ticket).await {
-                tracing::debug!(error = %chain(&error), "A login is found by others when its tenure is over");
-            }
             return;
         }
     };
     tracing::info!(session.id = %login.key, method = login.method.name(), state = login.state.name(), "Took over a login");
-    let paused = what_to_pause(&app, &login, None);
-    let mut task = Task::new(app, login, paused);
-    let end = Box::pin(task.resume(checkpoint, former, claimed, &mut seat)).await;
+    let paused = what_to_pause(&app, &login, checkpoint.as_ref().and_then(Checkpoint::number));
+    let bytes = checkpoint.as_ref().and_then(|checkpoint| checkpoint.to_bytes().ok()).unwrap_or_default();
+    let mut task = Task::new(app, login, paused, bytes);
+    let end = Box::pin(task.resume(checkpoint, former, &mut seat)).await;
     task.leave(end, seat).await;
 }
 
@@ -64,13 +62,7 @@ async fn read(app: &App, ticket: &Ticket) -> Result<Option<(Login, Option<Checkp
 }
 
 impl Task {
-    async fn resume(
-        &mut self,
-        checkpoint: Option<Checkpoint>,
-        former: Former,
-        claimed: Instant,
-        seat: &mut Seat,
-    ) -> End {
+    async fn resume(&mut self, checkpoint: Option<Checkpoint>, former: Former, seat: &mut Seat) -> End {
         if self.login.state.is_final() {
             return self.finish_late(checkpoint).await;
         }
@@ -86,27 +78,27 @@ impl Task {
             }
             Err(error) => {
                 tracing::warn!(session.id = %self.login.key, error = %chain(&error), "A login waits for the store");
-                self.let_go().await;
                 return End::Left;
             }
         }
-        if former == Former::Silent && !self.outwait(claimed, seat).await {
+        if former == Former::Silent && !self.outwait(Instant::now(), seat).await {
             return End::Left;
         }
         match self.attempt(checkpoint) {
             Ok(sign_in) => self.drive(sign_in, seat).await,
+            // A code may be on somebody's screen, so the ticket is kept for a replica that can look.
             Err(error) => {
                 self.end(State::Failed(Failure::of(&error)), LoginEnd::Failed).await;
-                End::Done
+                End::Left
             }
         }
     }
 
     /// Waits until a former owner that could reach the store alone has surely learned that it is none any more.
-    async fn outwait(&self, claimed: Instant, seat: &mut Seat) -> bool {
+    async fn outwait(&self, named: Instant, seat: &mut Seat) -> bool {
         let stop = self.app.0.stop.clone();
         tokio::select! {
-            () = tokio::time::sleep_until((claimed + ownership::NOTICE).into()) => true,
+            () = tokio::time::sleep_until((named + ownership::NOTICE).into()) => true,
             _lapse = seat.tenure.lapse() => false,
             () = stop.cancelled() => {
                 self.let_go().await;
@@ -183,15 +175,12 @@ impl Task {
             Ok(_) => match self.attempt(Some(checkpoint)) {
                 Ok(sign_in) => End::Watch(Box::new(sign_in)),
                 Err(error) => {
-                    tracing::warn!(session.id = %self.login.key, error = %chain(&error), "An ended login cannot be looked after");
-                    End::Done
+                    tracing::warn!(session.id = %self.login.key, error = %chain(&error), "An ended login cannot be looked after here");
+                    End::Left
                 }
             },
             Err(error) => {
                 tracing::warn!(session.id = %self.login.key, error = %chain(&error), "An ended login waits for the store");
-                // Not at once: the store is asked again by whoever finds it after this tenure.
-                let _ = tokio::time::timeout(Duration::from_secs(1), self.app.0.stop.cancelled()).await;
-                self.let_go().await;
                 End::Left
             }
         }

@@ -145,6 +145,7 @@ fn a_login(state: State) -> Login {
         request_id: None,
         migrated_to: None,
         code_delivery: None,
+        password_request: None,
         resend_request: None,
         labels: std::collections::BTreeMap::from([("purpose".to_owned(), "news".to_owned())]),
         version: 1,

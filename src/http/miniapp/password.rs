@@ -43,6 +43,6 @@ pub(super) async fn password(
         return Err(Error::invalid("password", "must be at most 256 characters").into());
     }
     let (caller, ticket) = proof.for_ticket(&submitted.ticket)?;
-    let login = edge.0.app.submit_password(&caller, &ticket, submitted.password).await?;
+    let login = edge.0.app.submit_password(&caller, &ticket, submitted.password, None).await?;
     Ok(Json(Status::of(&login, now())?))
 }

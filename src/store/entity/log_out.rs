@@ -18,6 +18,10 @@ pub struct Model {
     #[sea_orm(column_type = "Blob")]
     pub sealed: Vec<u8>,
     pub create_time: i64,
+    /// How often it failed.
+    pub attempts: i32,
+    /// Not before this time.
+    pub next_attempt_time: i64,
 }
 
 impl std::fmt::Debug for Model {

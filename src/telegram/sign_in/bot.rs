@@ -35,15 +35,4 @@ impl SignIn {
             Err(error) => Err(error),
         }
     }
-
-    /// Gets a key where the bot lives and tells, so that the key is known before it is used.
-    pub(super) async fn arrive_as_bot(&mut self, until: Instant) -> Result<Option<Step>, Error> {
-        if self.connected(until).await?.is_none() {
-            return Ok(None);
-        }
-        if let Phase::Bot { moved, .. } = &mut self.phase {
-            *moved = None;
-        }
-        Ok(Some(Step::Migrated { dc: self.dc }))
-    }
 }

@@ -69,7 +69,7 @@ impl Note {
             Self::Phone { number, future_auth_tokens, hash } => {
                 let phase = match hash {
                     Some(hash) => Phase::Code { hash, sent: None },
-                    None => Phase::SendCode { unanswered: 0 },
+                    None => Phase::SendCode { unanswered: 0, moved: None },
                 };
                 (Proof::Phone(Phone { number, future_auth_tokens }), phase)
             }
@@ -95,6 +95,14 @@ impl Checkpoint {
     /// The keys by data centre, to be compared with what became of them.
     pub fn keys(&self) -> &BTreeMap<i32, AuthKey> {
         &self.keys
+    }
+
+    /// The phone number, where the account proves itself by one.
+    pub fn number(&self) -> Option<&Secret> {
+        match &self.way {
+            Note::Phone { number, .. } => Some(number),
+            Note::Qr | Note::Bot => None,
+        }
     }
 
     /// A JSON text.

@@ -10,7 +10,7 @@ use crate::telegram::{
     connection::{Client, Connection, Heard, Route},
     error::Error,
     key_exchange::make_key,
-    sign_in::{Authorized, Phase, SignIn, Told},
+    sign_in::{Authorized, Phase, SignIn, Step, Told},
 };
 
 /// A connection that held this long was sound; its loss is no reason to slow down.
@@ -50,6 +50,17 @@ impl SignIn {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Gets a key where the account lives and tells, so that the key is known before it is used.
+    pub(super) async fn arrive_elsewhere(&mut self, until: Instant) -> Result<Option<Step>, Error> {
+        if self.connected(until).await?.is_none() {
+            return Ok(None);
+        }
+        if let Phase::Bot { moved, .. } | Phase::SendCode { moved, .. } = &mut self.phase {
+            *moved = None;
+        }
+        Ok(Some(Step::Migrated { dc: self.dc }))
     }
 
     /// [`Self::ask`] for a call whose answer may be that the key is authorized now.
@@ -152,7 +163,7 @@ impl SignIn {
                 Ok(None)
             }
             Err(Error::FloodWait { retry_after }) => {
-                self.pace.wait(Instant::now() + retry_after);
+                self.pace.flood(Instant::now() + retry_after);
                 Err(Error::FloodWait { retry_after })
             }
             Err(error) => Err(error),

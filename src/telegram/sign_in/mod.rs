@@ -181,6 +181,8 @@ enum Phase {
     /// A code is to be sent; so many requests for one got no answer.
     SendCode {
         unanswered: u32,
+        /// The data centre it moved to, to be told once there is a key for it.
+        moved: Option<i32>,
     },
     /// The owner's code is awaited.
     Code {
@@ -219,9 +221,10 @@ impl SignIn {
         let dc = telegram.endpoint.home_dc;
         let (proof, phase) = match way {
             Way::Qr => (Proof::Qr, Phase::Export),
-            Way::Phone { number, future_auth_tokens } => {
-                (Proof::Phone(Phone { number, future_auth_tokens }), Phase::SendCode { unanswered: 0 })
-            }
+            Way::Phone { number, future_auth_tokens } => (
+                Proof::Phone(Phone { number, future_auth_tokens }),
+                Phase::SendCode { unanswered: 0, moved: None },
+            ),
             Way::Bot { token } => (Proof::Bot, Phase::Bot { token, moved: None }),
         };
         let mut attempt = Self::at(telegram, api_key, device, dc, proof, phase);
@@ -315,12 +318,14 @@ impl SignIn {
                 let (token, since) = (token.clone(), *since);
                 self.import(&token, since, until).await
             }
-            Phase::SendCode { unanswered } => {
+            Phase::SendCode { moved: Some(_), .. } | Phase::Bot { moved: Some(_), .. } => {
+                self.arrive_elsewhere(until).await
+            }
+            Phase::SendCode { unanswered, moved: None } => {
                 let unanswered = *unanswered;
                 self.send_code(unanswered, until).await
             }
             Phase::Code { sent: Some(_), .. } => Ok(self.tell_code()),
-            Phase::Bot { moved: Some(_), .. } => self.arrive_as_bot(until).await,
             Phase::Bot { token, moved: None } => {
                 let token = token.clone();
                 self.import_bot(&token, until).await
@@ -385,10 +390,24 @@ impl SignIn {
                     | None,
                 ) => {}
                 Err(Error::FloodWait { .. }) => {}
+                // A key that Telegram has forgotten, or ended, is nobody's.
+                Err(error) if error.is_gone() => {
+                    self.disconnect().await;
+                    return Ok(Abandoned::Unused);
+                }
                 Err(error) => return Err(error),
             }
         }
         Err(Error::TimedOut { doing: "abandoning a login" })
+    }
+
+    /// # Errors
+    /// `FloodWait` while Telegram has to be left alone; it is not asked then.
+    fn require_no_flood(&self) -> Result<(), Error> {
+        match self.pace.flooded(Instant::now()) {
+            Some(retry_after) => Err(Error::FloodWait { retry_after }),
+            None => Ok(()),
+        }
     }
 
     /// Whether the key may be somebody's already.

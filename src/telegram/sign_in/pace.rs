@@ -10,6 +10,7 @@ const JITTER_MAX_MILLIS: u64 = 250;
 pub(super) struct Pace {
     failures: u32,
     not_before: Option<Instant>,
+    flooded_until: Option<Instant>,
 }
 
 impl Pace {
@@ -28,6 +29,17 @@ impl Pace {
     /// Not before `until`, whatever else is going on.
     pub(super) fn wait(&mut self, until: Instant) {
         self.not_before = Some(self.not_before.map_or(until, |held| held.max(until)));
+    }
+
+    /// Telegram asked to wait that long.
+    pub(super) fn flood(&mut self, until: Instant) {
+        self.flooded_until = Some(self.flooded_until.map_or(until, |held| held.max(until)));
+        self.wait(until);
+    }
+
+    /// What is left of the time that Telegram asked to wait.
+    pub(super) fn flooded(&self, now: Instant) -> Option<Duration> {
+        self.flooded_until.and_then(|until| until.checked_duration_since(now)).filter(|left| !left.is_zero())
     }
 
     /// What failed had worked long enough for a fresh start.

@@ -24,6 +24,7 @@ impl SignIn {
     /// If Telegram accepted the password while the future was dropped, the next call of any kind finds out.
     pub async fn password(&mut self, password: &Secret, deadline: Instant) -> Result<PasswordOutcome, Error> {
         const DOING: &str = "checking a password";
+        self.require_no_flood()?;
         if self.in_doubt {
             self.look(deadline).await?;
             if self.in_doubt {

@@ -54,13 +54,13 @@ impl SignIn {
         if self.connected(until).await?.is_none() {
             return Ok(None);
         }
-        self.phase = Phase::SendCode { unanswered: unanswered + 1 };
+        self.phase = Phase::SendCode { unanswered: unanswered + 1, moved: None };
         match self.ask_fateful(&request, DOING, until).await {
             Ok(None) => Ok(None),
             Ok(Some(answer)) => self.code_sent(answer).await,
             Err(Error::MigrateTo { dc }) => {
                 self.move_to(dc).await?;
-                self.phase = Phase::SendCode { unanswered: 0 };
+                self.phase = Phase::SendCode { unanswered: 0, moved: Some(dc) };
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -102,6 +102,7 @@ impl SignIn {
     /// If Telegram accepted the code while the future was dropped, the next call of any kind finds out.
     pub async fn code(&mut self, code: &Secret, deadline: Instant) -> Result<CodeOutcome, Error> {
         const DOING: &str = "checking a code";
+        self.require_no_flood()?;
         if self.in_doubt {
             self.look(deadline).await?;
             if self.in_doubt {
@@ -148,6 +149,13 @@ impl SignIn {
     /// is known to have been sent. After all of these the last code still counts.
     pub async fn resend(&mut self, deadline: Instant) -> Result<Option<SentCode>, Error> {
         const DOING: &str = "asking for another code";
+        self.require_no_flood()?;
+        if self.in_doubt {
+            self.look(deadline).await?;
+            if self.in_doubt {
+                return Err(Error::Unavailable { doing: DOING, source: None });
+            }
+        }
         let (Phase::Code { hash, .. }, Proof::Phone(phone)) = (&self.phase, &self.way) else {
             return Ok(None);
         };
@@ -156,7 +164,7 @@ impl SignIn {
             phone_code_hash: hash.expose_secret().to_owned(),
             reason: None,
         };
-        match self.ask(&request, DOING, deadline).await? {
+        match self.ask_fateful(&request, DOING, deadline).await? {
             None => Err(Error::Unavailable { doing: DOING, source: None }),
             Some(answer) => match self.code_sent(answer).await? {
                 Some(Step::CodeSent(sent)) => Ok(Some(sent)),

@@ -1,5 +1,5 @@
-//! Requests between replicas, by the channel that tells the news. A request is repeated until somebody takes it up,
-//! and then at times, in case the answer was lost; whoever runs the login knows repetitions by their name.
+//! Requests between replicas, by the channel that tells the news. A request is repeated until somebody takes it up; then
+//! its answer is asked for at times, in case it was lost. Whoever runs the login knows repetitions by their name.
 
 use std::{
     collections::HashMap,
@@ -33,6 +33,7 @@ const OPEN_MAX: usize = 4096;
 const REPLIES_MAX: usize = 4;
 
 const ASK: &str = "ask";
+const REMIND: &str = "remind";
 const TAKEN: &str = "taken";
 const ANSWER: &str = "answer";
 
@@ -70,8 +71,13 @@ impl Asks {
                     .and_then(|sealed| open_ask(vault, &ticket, id, &sealed).ok());
                 if let Some(ask) = ask {
                     // A full queue is no loss: the request comes again.
-                    let _ = self.incoming.try_send(Asked { id: id.to_owned(), ticket, ask });
+                    let _ = self.incoming.try_send(Asked { id: id.to_owned(), ticket, ask: Some(ask) });
                 }
+                true
+            }
+            (Some(REMIND), Some(ticket), Some(id), None) => {
+                let ticket = TicketHash::from_stored(ticket.to_owned());
+                let _ = self.incoming.try_send(Asked { id: id.to_owned(), ticket, ask: None });
                 true
             }
             (Some(TAKEN), Some(id), None, None) => {
@@ -137,9 +143,12 @@ impl Redis {
         let mut open = self.asks.begin(&id)?;
         let sealed = BASE64_STANDARD_NO_PAD.encode(seal_ask(&self.vault, ticket, &id, ask)?);
         let message = format!("{ASK}:{}:{id}:{sealed}", ticket.as_str());
+        let reminder = format!("{REMIND}:{}:{id}", ticket.as_str());
         let (mut pause, mut taken) = (REPEAT_AFTER, false);
         while Instant::now() < deadline {
-            self.publish("handing a request on", message.as_str()).await?;
+            // A code or a password is handed out once: after that only its answer is asked for.
+            let message = if taken { reminder.as_str() } else { message.as_str() };
+            self.publish("handing a request on", message).await?;
             let until = deadline.min(Instant::now() + pause);
             while let Ok(reply) = tokio::time::timeout_at(until.into(), open.replies.recv()).await {
                 match reply {

@@ -21,7 +21,7 @@ const RESTORE: &str = include_str!("../lua/restore.lua");
 /// Logins that one call speaks of; more are asked about in turns.
 const BATCH: usize = 500;
 /// How long a new login's first tenure is: until the first round of renewals has surely come by.
-pub(super) const FIRST_TENURE: Duration = Duration::from_secs(4);
+pub(super) const FIRST_TENURE: Duration = Duration::from_millis(3200);
 /// What is published when a login is left to others.
 pub(super) const LEFT: &str = "left";
 

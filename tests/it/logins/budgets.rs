@@ -45,7 +45,7 @@ async fn ten_thousand_starts_of_one_tenant_leave_as_many_logins_as_it_may_have()
         async move { logins.start_qr_login(qr(&format!("bot-{number}"))).await }
     });
     use futures::StreamExt as _;
-    let answers: Vec<_> = futures::stream::iter(starts).buffer_unordered(64).collect().await;
+    let answers: Vec<_> = futures::stream::iter(starts).buffer_unordered(32).collect().await;
     let (started, refusals): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     assert_eq!(started.len(), 3);
     for refusal in refusals {

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use usm_client::v1::{LoginState, SessionState};
+use usm_client::v1::{self, LoginState, SessionState};
 
 use crate::support::{
     telegram::User,
-    world::{ANN, Shape, World, fact, field, on_both_shapes, reason, refused},
+    world::{ANN, Shape, World, fact, field, on_both_shapes, reason, refused, within},
 };
 
 const CAT: i64 = 3001;
@@ -89,8 +89,16 @@ async fn finalize_takes_the_password_along_as_often_as_called(shape: Shape) {
 
     let login = world.code("other").await;
     world.scan(&login, CAT).await;
-    let wrong = refused(world.finalize(&login.ticket, "wrong horse").await);
-    assert_eq!(reason(&wrong), "PASSWORD_INVALID");
+    let request = v1::FinalizeLoginRequest {
+        ticket: login.ticket.clone(),
+        password: "wrong horse".to_owned(),
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
+    for _ in 0..3 {
+        let wrong = refused(world.logins.clone().finalize_login(within(20, request.clone())).await);
+        assert_eq!(reason(&wrong), "PASSWORD_INVALID");
+        assert_eq!(fact(&wrong, "attempts_left").as_deref(), Some("4"), "a repetition is judged once");
+    }
     let end = world.finalize(&login.ticket, PASSWORD).await.expect("the login goes on");
     assert_eq!(end.state(), LoginState::Authorized);
     world.stop().await;

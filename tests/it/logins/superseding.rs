@@ -11,6 +11,8 @@ use crate::support::{
 on_both_shapes!(
     a_newer_login_supersedes_the_older_and_its_late_scan_is_signed_out,
     a_repeated_request_gets_the_login_it_had_started,
+    a_repeated_request_disturbs_no_newer_login,
+    starts_of_one_session_at_once_leave_one_login_that_works,
 );
 
 async fn a_newer_login_supersedes_the_older_and_its_late_scan_is_signed_out(shape: Shape) {
@@ -63,5 +65,48 @@ async fn a_repeated_request_gets_the_login_it_had_started(shape: Shape) {
     assert_ne!(world.begin(another).await.expect("started").ticket, first.ticket);
     let malformed = v1::StartQrLoginRequest { request_id: "again".to_owned(), ..qr("bot") };
     assert_eq!(reason(&refused(world.begin(malformed).await)), "ARGUMENT_INVALID");
+    world.stop().await;
+}
+
+async fn a_repeated_request_disturbs_no_newer_login(shape: Shape) {
+    let world = World::start(shape).await;
+    let named = || v1::StartQrLoginRequest { request_id: uuid::Uuid::new_v4().to_string(), ..qr("bot") };
+    let (first, second) = (named(), named());
+    let older = world.begin(first.clone()).await.expect("started");
+    let newer = world.begin(second).await.expect("started");
+    let again = world.begin(first).await.expect("found");
+    assert_eq!((&again.ticket, again.state()), (&older.ticket, LoginState::Superseded));
+    world.scan(&newer, ANN).await;
+    let end = world.finalize(&newer.ticket, "").await.expect("the login ends");
+    assert_eq!(end.state(), LoginState::Authorized);
+
+    // Repetitions that come at once start one login.
+    let request = named();
+    let answers = futures::future::join_all((0..8).map(|_| world.begin(request.clone()))).await;
+    let tickets: std::collections::BTreeSet<_> =
+        answers.into_iter().map(|answer| answer.expect("the same one").ticket).collect();
+    assert_eq!(tickets.len(), 1);
+    world.stop().await;
+}
+
+async fn starts_of_one_session_at_once_leave_one_login_that_works(shape: Shape) {
+    let world = World::start(shape).await;
+    for _ in 0..3 {
+        let answers = futures::future::join_all((0..8).map(|_| world.begin(qr("bot")))).await;
+        let started: Vec<_> = answers.into_iter().filter_map(Result::ok).collect();
+        assert!(!started.is_empty());
+        let mut waiting = Vec::new();
+        for login in &started {
+            let now = world.login(&login.ticket).await;
+            match now.state() {
+                LoginState::WaitingQrScan => waiting.push(now),
+                state => assert_eq!(state, LoginState::Superseded),
+            }
+        }
+        let [last] = waiting.as_slice() else { panic!("{} logins wait", waiting.len()) };
+        world.scan(last, ANN).await;
+        let end = world.finalize(&last.ticket, "").await.expect("the login ends");
+        assert_eq!(end.state(), LoginState::Authorized, "{:?}", end.failure);
+    }
     world.stop().await;
 }

@@ -166,6 +166,46 @@ async fn an_authorization_that_waits_for_a_lease_survives_its_replica() {
 }
 
 #[tokio::test]
+async fn an_authorization_that_waits_for_a_lease_survives_a_graceful_stop() {
+    let mut replicas = with_people().await;
+    replicas.first.log_in("bot", ANN).await;
+    let (lease, _) = replicas.second.lend("bot").await;
+    let login = replicas.first.code("bot").await;
+    replicas.first.scan(&login, ANN).await;
+    replicas.authorizations_are(2).await;
+    assert!(replicas.first.server.process.stop().await.success());
+    replicas.authorizations_are(2).await;
+    replicas.second.release(&lease, true).await.expect("released");
+    replicas.becomes(&login.ticket, LoginState::Authorized).await;
+    assert_eq!(replicas.second.session("bot").await.material_version, 2);
+    replicas.authorizations_are(1).await;
+}
+
+#[tokio::test]
+async fn many_logins_of_a_killed_replica_all_go_on_in_time() {
+    const LOGINS: usize = 150;
+    let mut replicas = with_people().await;
+    let first = &replicas.first;
+    use futures::StreamExt as _;
+    let tickets: Vec<_> = futures::stream::iter(0..LOGINS)
+        .map(|number| async move { first.code(&format!("bot-{number}")).await })
+        .buffer_unordered(16)
+        .map(|login| (login.ticket, login.qr_url))
+        .collect()
+        .await;
+    let killed = replicas.kill_first();
+    // A code of the dead replica's is replaced once another one has connected.
+    for (ticket, shown) in &tickets {
+        poll::until("another replica shows a code", || async {
+            (replicas.second.login(ticket).await.qr_url != *shown).then_some(())
+        })
+        .await;
+    }
+    assert!(killed.elapsed() < WITHIN * 2, "{LOGINS} logins: {:?}", killed.elapsed());
+    assert_eq!(replicas.sandbox.counter("duplicates").await, 0);
+}
+
+#[tokio::test]
 async fn a_late_scan_is_signed_out_though_the_replica_that_watched_for_it_is_gone() {
     let mut replicas = with_people().await;
     let cancelled = replicas.first.code("cancelled").await;

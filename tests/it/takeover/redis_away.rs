@@ -57,3 +57,21 @@ async fn a_login_that_redis_forgot_is_taken_over_once_it_was_put_back() {
     replicas.becomes(&login.ticket, LoginState::Authorized).await;
     replicas.authorizations_are(1).await;
 }
+
+#[tokio::test]
+async fn a_replica_starts_without_redis_while_logins_are_pending() {
+    let mut replicas = Replicas::start(&[]).await;
+    replicas.first.log_in("old", ANN).await;
+    let login = replicas.first.code("bot").await;
+    replicas.redis.kill();
+    replicas.kill_first();
+    let third = super::view(&replicas.sandbox, replicas.second.server.installation.twin()).await;
+    third.lend("old").await;
+    assert_eq!(third.session("bot").await.state(), SessionState::PendingQr, "nobody can tell yet");
+    replicas.redis.restart();
+    // Its ticket is lost with both who knew it: the row goes back where it was.
+    third.session_once("bot", SessionState::Absent).await;
+    let gone = refused(third.cancel(&login.ticket).await);
+    assert_eq!(reason(&gone), "TICKET_NOT_FOUND");
+    assert_eq!(third.log_in("bot", BOB).await.state(), SessionState::Authorized);
+}

@@ -16,7 +16,7 @@ use crate::support::redis::deployment::{Cluster, Sentinel};
 /// A call fails soon, and says that and when to try again.
 async fn refused(tickets: &Tickets) {
     let asked = Instant::now();
-    let error = tickets.create(&login("app"), None, TTL).await.unwrap_err();
+    let error = tickets.create(&login("app"), None, 1, TTL).await.unwrap_err();
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     let refusal = Refusal::from(error);
     assert!(refusal.reason == Reason::TicketsUnavailable && refusal.retry_after.is_some(), "{refusal:?}");
@@ -64,13 +64,13 @@ async fn a_cluster_refuses_while_a_master_is_away_and_works_when_it_is_back() {
         let (read, _) = create(&tickets, &login("app")).await;
         cluster.kill(lost);
         // A master that a call does not need may be missed a moment later.
-        until("it is missed", async || tickets.create(&login("app"), None, TTL).await.is_err()).await;
+        until("it is missed", async || tickets.create(&login("app"), None, 1, TTL).await.is_err()).await;
         refused(&tickets).await;
         cluster.masters[lost].restart();
         until("the cluster stands again", async || tickets.get(&read.ticket).await.is_ok()).await;
         let left = tickets.get(&read.ticket).await.unwrap();
         assert_eq!(left.is_none(), lost == owner, "nobody keeps what Redis has lost");
-        until("it takes logins", async || tickets.create(&login("app"), None, TTL).await.is_ok()).await;
+        until("it takes logins", async || tickets.create(&login("app"), None, 1, TTL).await.is_ok()).await;
         works(&tickets, "app").await;
     }
 }

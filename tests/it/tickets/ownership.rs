@@ -13,7 +13,7 @@ use usm::{
         login::{Ask, Login, Method, State},
         secret::Secret,
     },
-    tickets::{Answer, CheckpointChange, Error, Former, Restored, Standing, Tickets},
+    tickets::{Answer, CheckpointChange, Created, Error, Former, Restored, Standing, Tickets},
 };
 
 use super::{CHECKPOINT, Form, TTL, connect_to, create, login, qr, until, vault};
@@ -143,13 +143,16 @@ async fn a_request_reaches_the_replica_that_listens_and_its_answer_comes_back() 
     let (read, _) = create(&one, &login("app")).await;
     let hash = read.ticket.hash();
     let soon = || Instant::now() + Duration::from_secs(10);
-    let ask = Ask::Password(Secret::new(PASSWORD));
+    let ask = Ask::Password { password: Secret::new(PASSWORD), request: None };
     let owner = async {
         let asked = one.asked().await;
         assert_eq!(asked.ticket, hash);
-        let Ask::Password(password) = asked.ask else { panic!("another request") };
+        let Some(Ask::Password { password, .. }) = asked.ask else { panic!("another request") };
         assert!(password == Secret::new(PASSWORD));
         one.reply(&asked.id, None).await;
+        // Once taken up, the password is not handed out again: only its answer is asked for.
+        let reminder = one.asked().await;
+        assert!(reminder.id == asked.id && reminder.ask.is_none());
         let wrong =
             Refusal::new(Reason::PasswordInvalid, "wrong").fact("attempts_left", 4).fact("secret", "x");
         one.reply(&asked.id, Some(&Answer::of(&wrong))).await;
@@ -205,5 +208,21 @@ async fn a_budget_is_spent_wholly_or_not_at_all_and_comes_back_after_its_time() 
         assert!(left > Duration::from_secs(50), "the longer one counts: {left:?}");
         assert_eq!(tickets.spend(&[api, Paused::Api(7, Method::Bot)], &[]).await.unwrap(), Spent::Spent);
         form.check_all_keys_end();
+    }
+}
+
+#[tokio::test]
+async fn of_two_logins_of_a_session_the_one_that_wrote_its_row_last_is_the_active_one() {
+    for form in Form::all().await {
+        let tickets = &form.tickets;
+        let (older, newer) = (login("app"), login("app"));
+        let created = tickets.create(&newer, None, 8, TTL).await.unwrap();
+        assert!(matches!(created, Created::New { superseded: None, .. }));
+        assert!(matches!(tickets.create(&older, None, 7, TTL).await.unwrap(), Created::Late));
+        assert!(tickets.get(&older.ticket).await.unwrap().is_none(), "nothing of it is there");
+        assert!(tickets.active(&newer.key).await.unwrap().unwrap().ticket == newer.ticket);
+        let next = tickets.create(&login("app"), None, 9, TTL).await.unwrap();
+        let Created::New { superseded: Some(former), .. } = next else { panic!("it takes over") };
+        assert!(former == newer.ticket);
     }
 }

@@ -123,7 +123,7 @@ async fn without_redis_calls_fail_soon_and_work_again_when_it_is_back() {
 
     for _ in 0..3 {
         let started = Instant::now();
-        let refused = tickets.create(&login("app"), None, TTL).await.unwrap_err();
+        let refused = tickets.create(&login("app"), None, 1, TTL).await.unwrap_err();
         assert!(matches!(refused, Error::Unavailable { .. }), "{refused:?}");
         assert!(tickets.get(&read.ticket).await.is_err());
         assert!(tickets.update(&read, CheckpointChange::Keep).await.is_err());
@@ -156,9 +156,9 @@ async fn a_redis_that_hangs_is_given_up_on() {
     // It takes commands and answers none of them, for far longer than a call may take.
     redis.command(&["CLIENT", "PAUSE", "4000", "ALL"]);
     let started = Instant::now();
-    assert!(tickets.create(&login("app"), None, TTL).await.is_err());
+    assert!(tickets.create(&login("app"), None, 1, TTL).await.is_err());
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
-    until("Redis answers again", async || tickets.create(&login("app"), None, TTL).await.is_ok()).await;
+    until("Redis answers again", async || tickets.create(&login("app"), None, 1, TTL).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -187,9 +187,9 @@ async fn the_start_does_not_need_redis_but_uses_it_once_it_is_there() {
     let started = Instant::now();
     let tickets = connect(&redis, "").await;
     assert!(started.elapsed() < Duration::from_secs(4));
-    assert!(matches!(tickets.create(&login("app"), None, TTL).await, Err(Error::Unavailable { .. })));
+    assert!(matches!(tickets.create(&login("app"), None, 1, TTL).await, Err(Error::Unavailable { .. })));
     redis.restart();
-    until("Redis is there", async || tickets.create(&login("app"), None, TTL).await.is_ok()).await;
+    until("Redis is there", async || tickets.create(&login("app"), None, 1, TTL).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn a_wrong_password_is_refused_until_it_is_put_right() {
     let redis = Redis::start_with(&["--requirepass", "right-word"]);
     let url = format!("redis://:wrong-word@127.0.0.1:{}/0", redis.port());
     let tickets = connect_to(&url, "", vault()).await.unwrap();
-    let refused = tickets.create(&login("app"), None, TTL).await.unwrap_err();
+    let refused = tickets.create(&login("app"), None, 1, TTL).await.unwrap_err();
     assert!(!format!("{refused:?} {tickets:?}").contains("wrong-word"));
     assert!(matches!(refused, Error::Unavailable { .. }));
     tickets.close().await;

@@ -41,7 +41,7 @@ async fn a_certificate_is_refused_by_what_is_wrong_with_it() {
     join_all(cases.iter().map(async |(certificate, trusted, reason)| {
         let redis = Redis::start_secured(certificate, &[]);
         let tickets = connect(&redis.url(), trusted.map(Authority::roots)).await;
-        let refused = tickets.create(&login("app"), None, TTL).await.unwrap_err();
+        let refused = tickets.create(&login("app"), None, 1, TTL).await.unwrap_err();
         assert!(matches!(refused, Error::Unavailable { .. }), "{refused:?}");
         assert!(tickets.ping(Instant::now() + Duration::from_secs(1)).await.is_err());
         let trouble = tickets.trouble().expect("a reason");
@@ -55,11 +55,11 @@ async fn a_certificate_that_is_put_right_is_accepted_without_a_restart() {
     let ours = Authority::new("ours");
     let mut redis = Redis::start_secured(&ours.certify_of_old(HOST), &[]);
     let tickets = connect(&redis.url(), Some(ours.roots())).await;
-    assert!(tickets.create(&login("app"), None, TTL).await.is_err());
+    assert!(tickets.create(&login("app"), None, 1, TTL).await.is_err());
     assert!(tickets.trouble().is_some());
     redis.show(&ours.certify(HOST));
     redis.restart();
-    until("Redis is trusted", async || tickets.create(&login("app"), None, TTL).await.is_ok()).await;
+    until("Redis is trusted", async || tickets.create(&login("app"), None, 1, TTL).await.is_ok()).await;
     assert!(tickets.trouble().is_none());
 }
 
