@@ -148,7 +148,8 @@ impl App {
     /// Writes a change and counts the moves it makes.
     async fn commit(&self, caller: &Caller, change: Change) -> Result<Session, store::Error> {
         let moves: Vec<_> = change.events.iter().filter_map(|event| event.transition).collect();
-        let session = self.0.store.commit(caller, change).await?;
+        // Boxed, so that the many futures that commit stay small.
+        let session = Box::pin(self.0.store.commit(caller, change)).await?;
         moves.iter().for_each(metrics::session_moved);
         Ok(session)
     }

@@ -224,10 +224,11 @@ impl Store {
                 MaterialChange::Wipe => material::wipe(&tx, caller, key).await?,
             }
             if let Some(log_out) = &change.log_out {
-                log_outs::insert(&tx, key, &change.session.environment, log_out, caller.now).await?;
+                Box::pin(log_outs::insert(&tx, key, &change.session.environment, log_out, caller.now))
+                    .await?;
             }
             if let Some(sealed) = change.future_auth_tokens {
-                tokens::replace(&tx, key, sealed).await?;
+                Box::pin(tokens::replace(&tx, key, sealed)).await?;
             }
             events::append(&tx, key, change.events, caller.now).await?;
             let session = read.session(self.quiet_gap)?;

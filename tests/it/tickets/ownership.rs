@@ -98,7 +98,10 @@ async fn what_was_let_go_is_found_at_once_and_what_was_retired_is_not() {
 
         let cancelled = Login { state: State::Cancelled, ..over.clone() };
         one.update(&cancelled, CheckpointChange::Keep).await.unwrap();
-        assert_eq!(one.renew(&[over.ticket.clone()], TENURE).await.unwrap(), [Standing::OwnerOfEnded]);
+        assert_eq!(
+            one.renew(std::slice::from_ref(&over.ticket), TENURE).await.unwrap(),
+            [Standing::OwnerOfEnded]
+        );
         assert!(one.checkpoint(&over.ticket).await.unwrap().is_some(), "kept for whoever looks after it");
         two.retire(&over.ticket).await.unwrap();
         assert!(one.checkpoint(&over.ticket).await.unwrap().is_some(), "a stranger retires nothing");
@@ -118,7 +121,10 @@ async fn a_login_that_redis_forgot_is_put_back_unless_a_newer_one_is_there() {
     let shown = one.update(&Login { state: qr(), ..mine }, CheckpointChange::Keep).await.unwrap();
     redis.restart();
     until("it is forgotten", async || {
-        matches!(one.renew(&[shown.ticket.clone()], TENURE).await.as_deref(), Ok([Standing::Gone]))
+        matches!(
+            one.renew(std::slice::from_ref(&shown.ticket), TENURE).await.as_deref(),
+            Ok([Standing::Gone])
+        )
     })
     .await;
     let (newer, _) = create(&two, &login("older")).await;
@@ -129,7 +135,7 @@ async fn a_login_that_redis_forgot_is_put_back_unless_a_newer_one_is_there() {
     assert!(read.state == qr() && read.version == shown.version);
     assert!(two.active(&shown.key).await.unwrap().unwrap().ticket == shown.ticket);
     assert!(two.active(&newer.key).await.unwrap().unwrap().ticket == newer.ticket);
-    assert_eq!(one.renew(&[shown.ticket.clone()], TENURE).await.unwrap(), [Standing::Owner]);
+    assert_eq!(one.renew(std::slice::from_ref(&shown.ticket), TENURE).await.unwrap(), [Standing::Owner]);
     for key in redis.keys() {
         assert!(redis.command(&["PTTL", &key]).number() > 0, "{key} has no time to live");
     }
