@@ -3,7 +3,7 @@
 //!
 //! The tickets confirm a tenure. While they are away the store does: it names the replica in the row, and whoever takes a
 //! login over writes its own name there first. So a login goes on without Redis, and is never run twice: a former owner
-//! that only the store could tell has surely been told when [`NOTICE`] is over.
+//! that only the store could tell has surely been told when `NOTICE` is over.
 
 use std::{
     collections::{HashMap, HashSet},

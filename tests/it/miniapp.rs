@@ -6,6 +6,7 @@ mod forgeries;
 mod logins;
 mod page;
 mod program;
+mod replicas;
 mod requests;
 mod stage;
 mod tickets;

@@ -23,16 +23,16 @@ use crate::support::{
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// Replicas of one service. The first is the one that tests put an end to.
-struct Replicas {
-    first: World<Outside>,
-    second: World<Outside>,
+pub(crate) struct Replicas {
+    pub(crate) first: World<Outside>,
+    pub(crate) second: World<Outside>,
     sandbox: TelegramSandbox,
     redis: Redis,
     _database: Database,
 }
 
 impl Replicas {
-    async fn start(settings: &[(&'static str, &str)]) -> Self {
+    pub(crate) async fn start(settings: &[(&'static str, &str)]) -> Self {
         let sandbox = people(serde_json::json!({})).await;
         let (database, redis) = (Database::migrated().await, Redis::start());
         let mut installation = Installation::on_servers(&sandbox, &database, &redis);
@@ -46,7 +46,7 @@ impl Replicas {
     }
 
     /// Kills the first replica outright; answers when.
-    fn kill_first(&mut self) -> Instant {
+    pub(crate) fn kill_first(&mut self) -> Instant {
         self.first.server.process.kill();
         Instant::now()
     }

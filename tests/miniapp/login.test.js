@@ -183,10 +183,17 @@ test('an app that belongs to another account says so', async () => {
 });
 
 test('a pause that Telegram asks for is told with its length', async () => {
-  await server.phone.fail({ method: 'auth.exportLoginToken', count: 1, error: 'FLOOD_WAIT_300' });
-  const ada = await visit();
-  assert.match(await ada.ending('floodWait'), /Wait 5 minutes/);
-  await ada.leave(REFUSED_START);
+  // A service of its own: until the pause is over nobody begins there.
+  const paused = await startServer();
+  await paused.phone.fail({ method: 'auth.exportLoginToken', count: 1, error: 'FLOOD_WAIT_300' });
+  const refused = async (id, length) => {
+    const ada = await open(browser, paused.origin, { app: `app-${id}`, data: initData(id) });
+    assert.match(await ada.ending('floodWait'), length);
+    await ada.leave(REFUSED_START);
+  };
+  await refused(800_003, /Wait 5 minutes/);
+  await refused(800_004, /Wait [45] minutes/);
+  await paused.stop();
 });
 
 test('a service that goes away is waited for, and people are told', async () => {

@@ -5,19 +5,21 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
+    body::Body,
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use futures::FutureExt as _;
 use http::{HeaderValue, header};
+use http_body_util::BodyExt as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tracing::Instrument as _;
 
-use super::{Edge, refusal::Refusal};
+use super::{BODY_LENGTH_MAX, Edge, refusal::Refusal};
 use crate::{
     app,
     domain::{
@@ -30,6 +32,8 @@ use crate::{
     },
 };
 
+/// How long a body may take to come. It holds no place meanwhile, and nobody knows yet who sends it.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// When somebody who found no room should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -70,19 +74,20 @@ pub(super) const fn path(route: MiniAppRoute) -> &'static str {
     }
 }
 
-pub(super) async fn pass(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+pub(super) async fn pass(State(door): State<Door>, request: Request, next: Next) -> Response {
     let Door { edge, route } = door;
     let (span, trace) = web_span(path(route), request.headers());
     let end = Instant::now() + allowance(route);
     let call = Call { now: app::now(), deadline: end.into_std(), trace };
-    request.extensions_mut().insert(call);
     // Dropped with the future when the caller hangs up, which counts as failed.
     let mut counted = Counted { route, outcome: Outcome::Failed };
     let answer = async {
-        let _place = match place(&edge.0.requests) {
-            Ok(place) => place,
-            Err(error) => return Refusal(error).into_response(),
-        };
+        let (mut request, _place) =
+            match arrived(request).await.and_then(|it| Ok((it, place(&edge.0.requests)?))) {
+                Ok(let_in) => let_in,
+                Err(error) => return Refusal(error).into_response(),
+            };
+        request.extensions_mut().insert(call);
         let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
         match tokio::time::timeout_at(end, handled).await {
             Ok(Ok(answer)) => answer,
@@ -105,6 +110,32 @@ pub(super) async fn pass(State(door): State<Door>, mut request: Request, next: N
     // Codes and tokens are nobody's to keep.
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
+}
+
+/// The request with all of its body, or with more than a body may have: the handler refuses that to whom it knows.
+///
+/// # Errors
+/// `ARGUMENT_INVALID` for a body that broke off, `DEADLINE_EXCEEDED` for one that takes too long.
+async fn arrived(request: Request) -> Result<Request, Error> {
+    let (head, mut body) = request.into_parts();
+    let whole = async {
+        let mut whole = Vec::new();
+        while whole.len() <= BODY_LENGTH_MAX
+            && let Some(frame) = body.frame().await
+        {
+            let frame = frame.map_err(|_| Error::invalid("body", "must come whole"))?;
+            if let Some(data) = frame.data_ref() {
+                whole.extend_from_slice(data);
+            }
+        }
+        Ok::<_, Error>(whole)
+    };
+    match tokio::time::timeout(BODY_WITHIN, whole).await {
+        Ok(whole) => Ok(Request::from_parts(head, Body::from(whole?))),
+        Err(_elapsed) => {
+            Err(Error::new(Reason::DeadlineExceeded, "the body did not come in time; send it again"))
+        }
+    }
 }
 
 /// Counts a call once, however it ends.

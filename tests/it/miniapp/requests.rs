@@ -2,12 +2,18 @@
 
 use http::Method;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{
     page::Page,
     stage::{Stage, WITH_TOKEN},
 };
 use crate::support::{
+    poll::PATIENCE,
     server::{Server, Setup, tenant_token},
     world::{ANN, Plan, Shape, TENANT},
 };
@@ -134,4 +140,26 @@ async fn a_replica_without_room_says_when_to_come_back() {
     assert_eq!(second.headers["retry-after"], "1");
     drop(first);
     stage.world.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_on_its_way_keeps_nobody_out() {
+    let room = usm::grpc::Room { requests_max: 1, streams_max: 1 };
+    let server = Server::start(Setup { room, ..Setup::without_telegram() }).await;
+    let mut slow = TcpStream::connect(server.address).await.expect("a connection");
+    let head =
+        "POST /api/qr/cancel HTTP/1.1\r\nhost: usm\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    slow.write_all(head.as_bytes()).await.expect("a head sent");
+    let mut answer = vec![0; 512];
+    // Said when the service begins to read.
+    let read = timeout(PATIENCE, slow.read(&mut answer)).await.expect("in time").expect("an answer");
+    assert!(answer[..read].starts_with(b"HTTP/1.1 100 "), "{:?}", &answer[..read]);
+    let page = back_end(&Page::at(server.address));
+    let other = page.post("/api/qr/cancel", &json!({"ticket": "x"})).await;
+    assert_eq!(other.refusal(), (404, "TICKET_NOT_FOUND".to_owned()));
+
+    slow.write_all(b"{}").await.expect("a body sent");
+    let read = timeout(PATIENCE, slow.read(&mut answer)).await.expect("in time").expect("an answer");
+    assert!(answer[..read].starts_with(b"HTTP/1.1 401 "), "{:?}", &answer[..read]);
+    server.stop().await;
 }
