@@ -132,7 +132,9 @@ impl State {
             Self::Failed(failure) => {
                 let mut error = Error::new(failure.reason, text_of(failure.reason));
                 error.retry_after = failure.retry_after;
-                Some(error)
+                // Each answer costs one attempt, and the last one ended the login.
+                let wrong = matches!(failure.reason, Reason::CodeInvalid | Reason::PasswordInvalid);
+                Some(if wrong { error.fact("attempts_left", 0) } else { error })
             }
         }
     }
@@ -215,14 +217,17 @@ impl PhoneNumber {
     const DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
 
     /// # Errors
-    /// `ARGUMENT_INVALID` unless 7-15 digits, with or without `+` and blanks between them.
+    /// `ARGUMENT_INVALID` unless 7-15 digits, the country's first, with or without `+` and blanks between them.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let rule = "must be a phone number in international form, 7-15 digits";
+        let rule = "must be a phone number in international form, 7-15 digits that begin with the country's";
         let bare = text.strip_prefix('+').unwrap_or(text);
         let known = |c: char| c.is_ascii_digit() || matches!(c, ' ' | '-' | '(' | ')');
         let digits: zeroize::Zeroizing<String> =
             bare.chars().filter(char::is_ascii_digit).collect::<String>().into();
-        if bare.len() > 32 || !bare.chars().all(known) || !Self::DIGITS.contains(&digits.len()) {
+        if bare.len() > 32 || !bare.chars().all(known) || !Self::DIGITS.contains(&digits.len())
+            // No country's code does. Otherwise one number would have several forms, and a budget for each.
+            || digits.starts_with('0')
+        {
             return Err(Error::invalid("phone_number", rule));
         }
         Ok(Self(Secret::new(digits.as_str())))
@@ -357,6 +362,8 @@ pub struct Login {
     /// Who started it.
     pub subject: String,
     pub request_id: Option<RequestId>,
+    /// Tells what was asked for by that id from anything else, without telling it.
+    pub request_hash: Option<String>,
     /// Set on the session when the login succeeds.
     pub labels: BTreeMap<String, String>,
     /// The data centre the login moved to, once it did.
@@ -442,7 +449,16 @@ mod tests {
             let digits = PhoneNumber::parse(text).map(|number| number.0.expose_secret().to_owned());
             assert_eq!(digits.ok().as_deref(), Some("9996621234"), "{text}");
         }
-        for text in ["", "+", "123456", "1234567890123456", "99966a1234", "++9996621234", "9996621234\n"] {
+        for text in [
+            "",
+            "+",
+            "123456",
+            "1234567890123456",
+            "99966a1234",
+            "++9996621234",
+            "9996621234\n",
+            "009996621234",
+        ] {
             assert!(PhoneNumber::parse(text).is_err(), "{text}");
         }
     }

@@ -122,6 +122,11 @@ impl http_body::Body for Bounded {
         }
         Poll::Pending
     }
+
+    /// A refusal has no body, which its headers must say: some clients take anything after them for a broken stream.
+    fn is_end_stream(&self) -> bool {
+        self.over || self.body.is_end_stream()
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +193,15 @@ mod tests {
             frames += 1;
         }
         (frames, None)
+    }
+
+    #[test]
+    fn a_refusal_ends_with_its_headers() {
+        let end = Instant::now() + Duration::from_secs(3600);
+        let refusal = Status::not_found("no").into_http::<Body>();
+        let body = Bounded::new(refusal.into_body(), end, CancellationToken::new(), ());
+        assert!(http_body::Body::is_end_stream(&body));
+        assert!(!http_body::Body::is_end_stream(&Bounded::new(silent(), end, CancellationToken::new(), ())));
     }
 
     #[tokio::test]

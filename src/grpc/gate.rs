@@ -147,7 +147,7 @@ where
         let stop = self.layer.stop.clone();
         Box::pin(async move {
             let Admitted { row, end, request_permit, stream_permit } = admitted;
-            let call = async { Ok(inner.call(request).await?.map(Body::new)) };
+            let call = async { Ok(told(inner.call(request).await?.map(Body::new))) };
             let answer = deadline::bound(end, call).await;
             drop(request_permit);
             match row.shape {
@@ -157,4 +157,21 @@ where
             }
         })
     }
+}
+
+/// A message that is none, or too long, is refused before a handler sees it: it gets a reason here, like everything else.
+fn told(answer: Response<Body>) -> Response<Body> {
+    let Some(status) = Status::from_header_map(answer.headers()) else { return answer };
+    if !status.details().is_empty() {
+        return answer;
+    }
+    let message = status.message();
+    let error = if message.contains("message length too large") {
+        Error::new(Reason::MessageTooLarge, "the message is longer than this service takes or gives at once")
+    } else if message.starts_with("failed to decode") {
+        Error::invalid("message", "must be this method's message in the encoding of Protocol Buffers")
+    } else {
+        return answer;
+    };
+    Status::from(error).into_http()
 }

@@ -166,9 +166,13 @@ impl LoginService for Logins {
 }
 
 /// # Errors
-/// `ARGUMENT_INVALID` for one longer than any code.
+/// `ARGUMENT_INVALID` for one longer than any code, and for what nobody types.
 fn code(text: String) -> Result<Secret, Error> {
-    let code = Secret::new(text);
+    let text = Secret::new(text);
+    let code = Secret::new(text.expose_secret().trim());
+    if code.expose_secret().chars().any(char::is_control) {
+        return Err(Error::invalid("code", "must be the code as Telegram sent it"));
+    }
     if code.expose_secret().chars().count() > CODE_LENGTH_MAX {
         return Err(Error::invalid("code", "must be at most 64 characters"));
     }

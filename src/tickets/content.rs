@@ -94,6 +94,7 @@ struct Content {
     device: DeviceContent,
     subject: String,
     request_id: Option<String>,
+    request_hash: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     migrated_to: Option<i32>,
@@ -166,6 +167,7 @@ impl Content {
             subject: login.subject.clone(),
             labels: login.labels.clone(),
             request_id: login.request_id.as_ref().map(RequestId::to_text),
+            request_hash: login.request_hash.clone(),
             migrated_to: login.migrated_to,
             code_delivery: login.code_delivery.as_ref().map(DeliveryContent::of),
             password_request: login.password_request.as_ref().map(RequestId::to_text),
@@ -191,6 +193,7 @@ impl Content {
             subject: self.subject,
             labels: self.labels,
             request_id: RequestId::parse_optional(&self.request_id.unwrap_or_default()).ok()?,
+            request_hash: self.request_hash,
             migrated_to: self.migrated_to,
             code_delivery: match self.code_delivery {
                 None => None,

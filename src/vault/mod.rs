@@ -17,6 +17,7 @@ use crate::domain::{
     id::{LeaseId, SessionKey},
     login::PhoneNumber,
     material::{AuthKey, Material, SealedMaterial},
+    secret::Secret,
     session::Environment,
 };
 
@@ -190,15 +191,23 @@ impl Vault {
         hex::encode(&mac.finalize().into_bytes()[..16])
     }
 
+    /// Recognises what somebody asked for without telling it, in hexadecimal.
+    pub fn request_hash(&self, proof: Option<&Secret>, parts: &[&[u8]]) -> String {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.phone_key.as_slice()).expect("HMAC takes keys of any length");
+        // No number begins so.
+        mac.update(b"request");
+        update_with(&mut mac, &[proof.map(|proof| proof.expose_secret().as_bytes()).unwrap_or_default()]);
+        update_with(&mut mac, parts);
+        hex::encode(&mac.finalize().into_bytes()[..16])
+    }
+
     /// A lease id that only this service can name, and always the same for the same parts: a repeated request
     /// finds the lease it got, although no row holds the id.
     pub fn lease_id(&self, parts: &[&[u8]]) -> LeaseId {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(self.lease_key.as_slice()).expect("HMAC takes keys of any length");
-        for part in parts {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part);
-        }
+        update_with(&mut mac, parts);
         let tag = mac.finalize().into_bytes();
         let mut id = [0; 16];
         id.copy_from_slice(&tag[..16]);
@@ -242,6 +251,14 @@ fn blob(context: &str, aad: &[u8]) -> envelope::Binding {
 /// The column beside the sealed bytes must name the key that they name themselves.
 fn same_key(sealed: &SealedMaterial) -> Result<(), Error> {
     if envelope::key_id(&sealed.bytes)? == sealed.key_id { Ok(()) } else { Err(Error::Broken) }
+}
+
+/// Each part with its length, so that no two lists of parts look the same.
+fn update_with(mac: &mut Hmac<Sha256>, parts: &[&[u8]]) {
+    for part in parts {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
 }
 
 #[cfg(test)]

@@ -354,7 +354,26 @@ async fn messages_beyond_the_limit_are_refused() {
         ..Default::default()
     };
     let status = sessions.import_session(request).await.expect_err("too large");
-    assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status}");
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_the_callers_mistake() {
+    let server = Server::start(Setup::without_telegram()).await;
+    let mut raw = tonic::client::Grpc::new(server.client(Some(&service_token())).await);
+    for path in ["/usm.v1.LoginService/GetLogin", "/usm.v1.LoginService/WatchLogin"] {
+        raw.ready().await.expect("a connection");
+        // Bytes where a text should be, which is what some bytes are no longer.
+        let request = tonic::Request::new(b"\xff\xfe".to_vec());
+        let codec = tonic_prost::ProstCodec::<Vec<u8>, v1::GetLoginResponse>::default();
+        let status = raw.unary(request, path.parse().expect("a path"), codec).await.expect_err("no text");
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::InvalidArgument, "ARGUMENT_INVALID"),
+            "{path}"
+        );
+    }
     server.stop().await;
 }
 

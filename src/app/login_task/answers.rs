@@ -45,7 +45,7 @@ impl Task {
         }
         match sign_in.password(password, Instant::now() + CALL_LIMIT).await {
             Ok(PasswordOutcome::Authorized(authorized)) => {
-                (Box::pin(self.finish(*authorized, sign_in)).await, Ok(()))
+                (Box::pin(self.finish(authorized, sign_in)).await, Ok(()))
             }
             Ok(PasswordOutcome::NotAsked) => (Flow::GoOn, Err(not_awaited(&self.login.state))),
             Ok(PasswordOutcome::Wrong) => {
@@ -67,7 +67,7 @@ impl Task {
         };
         match sign_in.code(code, Instant::now() + CALL_LIMIT).await {
             Ok(CodeOutcome::Authorized(authorized)) => {
-                (Box::pin(self.finish(*authorized, sign_in)).await, Ok(()))
+                (Box::pin(self.finish(authorized, sign_in)).await, Ok(()))
             }
             Ok(CodeOutcome::PasswordNext) => {
                 // The next step says so too; whoever gave the code learns it now, with the hint.

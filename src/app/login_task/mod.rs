@@ -33,7 +33,7 @@ use crate::{
     },
     telegram::{
         self,
-        sign_in::{Abandoned, SentCode, SignIn, Step, Way, checkpoint::Checkpoint},
+        sign_in::{Abandoned, Authorized, SentCode, SignIn, Step, Way, checkpoint::Checkpoint},
     },
     telemetry::metrics::{self, LoginResult},
 };
@@ -73,11 +73,15 @@ struct Task {
     saved: bool,
     /// The tickets were away when there was something to show.
     unpublished: bool,
+    /// What Telegram gave, while somebody still works with the material whose place it takes.
+    accepted: Option<Box<Authorized>>,
 }
 
 /// What a login waited for.
 enum Happened {
     Step(Result<Step, telegram::Error>),
+    /// It is time to see whether an accepted login has its place now.
+    Place,
     Told(Command),
     Stop,
 }
@@ -95,6 +99,8 @@ enum Flow {
 /// How the loop ended.
 enum End {
     Watch(Box<SignIn>),
+    /// It was accepted, and is not wanted any more.
+    Unwanted(Box<Authorized>),
     Done,
     Left,
 }
@@ -102,7 +108,7 @@ enum End {
 impl Task {
     /// `checkpoint` is what the ticket holds.
     fn new(app: App, login: Login, paused: Paused, checkpoint: Zeroizing<Vec<u8>>) -> Self {
-        Self { app, login, paused, checkpoint, saved: true, unpublished: false }
+        Self { app, login, paused, checkpoint, saved: true, unpublished: false, accepted: None }
     }
 
     async fn drive(&mut self, mut sign_in: SignIn, seat: &mut Seat) -> End {
@@ -119,7 +125,12 @@ impl Task {
             };
             match flow {
                 Flow::GoOn => {}
-                Flow::Watch => return End::Watch(Box::new(sign_in)),
+                Flow::Watch => {
+                    return match self.accepted.take() {
+                        Some(accepted) => End::Unwanted(accepted),
+                        None => End::Watch(Box::new(sign_in)),
+                    };
+                }
                 Flow::Done => {
                     sign_in.close().await;
                     return End::Done;
@@ -141,11 +152,18 @@ impl Task {
         until: Instant,
     ) -> Flow {
         let stop = self.app.0.stop.clone();
+        let accepted = self.accepted.is_some();
         let happened = {
-            let mut next = std::pin::pin!(sign_in.next(until));
+            let mut next = std::pin::pin!(async {
+                if accepted {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    return Happened::Place;
+                }
+                Happened::Step(sign_in.next(until).await)
+            });
             loop {
                 let of_the_ticket = tokio::select! {
-                    step = &mut next => break Happened::Step(step),
+                    happened = &mut next => break happened,
                     command = commands.recv() => match command {
                         Some(Command::Forgotten) => Box::pin(self.restore()).await,
                         Some(command) => break Happened::Told(command),
@@ -165,6 +183,10 @@ impl Task {
         };
         match happened {
             Happened::Step(step) => Box::pin(self.on_step(step, sign_in, until)).await,
+            Happened::Place => match self.accepted.take() {
+                Some(authorized) => Box::pin(self.settle(authorized, sign_in)).await,
+                None => Flow::GoOn,
+            },
             Happened::Told(command) => Box::pin(self.on_command(command, sign_in)).await,
             Happened::Stop => Box::pin(self.on_stop(sign_in)).await,
         }
@@ -199,7 +221,7 @@ impl Task {
                 };
                 self.show(State::WaitingPassword { hint, attempts_left }, sign_in).await
             }
-            Ok(Step::Authorized(authorized)) => Box::pin(self.finish(*authorized, sign_in)).await,
+            Ok(Step::Authorized(authorized)) => Box::pin(self.finish(authorized, sign_in)).await,
             Ok(Step::Nothing) if Instant::now() < until => Flow::GoOn,
             Ok(Step::Nothing) => {
                 self.end(State::Expired, LoginEnd::Expired).await;
@@ -282,7 +304,7 @@ impl Task {
             return Flow::Left;
         }
         self.end(State::Cancelled, LoginEnd::Cancelled).await;
-        Flow::Done
+        if self.accepted.is_some() { Flow::Watch } else { Flow::Done }
     }
 
     /// Stops acting, and goes on once it is sure again that nobody else does.
@@ -321,6 +343,12 @@ impl Task {
         seat.close();
         match end {
             End::Watch(sign_in) => self.watch_late(*sign_in).await,
+            // With the ticket goes the key: it stays until somebody could end what it opens.
+            End::Unwanted(authorized) => {
+                if self.app.end_authorization(&self.login, &authorized.material).await {
+                    self.retire().await;
+                }
+            }
             End::Done => self.retire().await,
             End::Left => {}
         }

@@ -26,23 +26,38 @@ enum Kept {
     No(Error),
     /// The store does not tell.
     Unknown(Error),
+    /// Somebody works with the former material yet.
+    NotYet,
     /// The process stops while the authorization waits for its place.
     Unfinished,
 }
 
 impl Task {
     /// Seals what Telegram gave and writes it, or logs it out again.
-    pub(super) async fn finish(&mut self, authorized: Authorized, sign_in: &mut SignIn) -> Flow {
+    pub(super) async fn finish(&mut self, authorized: Box<Authorized>, sign_in: &mut SignIn) -> Flow {
         // The connection ends before anybody can be lent the key.
         sign_in.pause().await;
         let scanned = authorized.account.telegram_user_id;
         if self.login.expected_user.is_some_and(|expected| expected != scanned) {
             return self.refuse_account(&authorized.material).await;
         }
+        self.settle(authorized, sign_in).await
+    }
+
+    /// Gives the authorization its place, or has it wait where the login can still be cancelled.
+    pub(super) async fn settle(&mut self, authorized: Box<Authorized>, sign_in: &SignIn) -> Flow {
         match self.keep(&authorized).await {
             Kept::Yes => {
-                self.succeed(scanned).await;
+                self.succeed(authorized.account.telegram_user_id).await;
                 Flow::Done
+            }
+            Kept::NotYet => {
+                self.accepted = Some(authorized);
+                if matches!(self.login.state, State::Starting) {
+                    return Flow::GoOn;
+                }
+                tracing::info!(session.id = %self.login.key, "An accepted login waits for the session's lease to end");
+                self.show(State::Starting, sign_in).await
             }
             Kept::ByAnother => Flow::Left,
             Kept::No(error) => {
@@ -91,7 +106,8 @@ impl Task {
         if ended { Flow::Done } else { Flow::Left }
     }
 
-    /// Tries until the ticket ends: a live lease of the old material, or a store that is away, may pass.
+    /// Tries until the ticket ends: a store that is away may come back. A live lease of the old material may end too, but
+    /// takes its time.
     async fn keep(&self, authorized: &Authorized) -> Kept {
         loop {
             let error = match self.try_keep(authorized).await {
@@ -108,6 +124,9 @@ impl Task {
                 }
                 _ => false,
             };
+            if passing && error.reason == Reason::SessionLeased {
+                return Kept::NotYet;
+            }
             if passing && self.pause().await.is_continue() {
                 continue;
             }

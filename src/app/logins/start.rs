@@ -197,6 +197,12 @@ impl App {
         };
         loop {
             if let Some(login) = self.0.tickets.requested(&same).await? {
+                if login.request_hash.as_ref() != Some(&self.request_hash(request)) {
+                    return Err(Error::new(
+                        Reason::RequestIdReused,
+                        "the request_id started another login; make a new one",
+                    ));
+                }
                 return Ok(Reserved::Earlier(Box::new(login)));
             }
             if self.0.tickets.use_once(&same.reservation(), RESERVED_FOR).await? {
@@ -208,6 +214,24 @@ impl App {
             }
             tokio::time::sleep(RESERVATION_POLL).await;
         }
+    }
+
+    /// What the request asks for, so that its id is not taken for another's.
+    fn request_hash(&self, request: &Start) -> String {
+        let proof = match &request.proof {
+            Proof::Qr => None,
+            Proof::Phone(number) => Some(number.digits()),
+            Proof::Bot(token) => Some(token.text()),
+        };
+        let device = request.device.as_ref().map(|device| format!("{device:?}")).unwrap_or_default();
+        let expected = request.expected_user.map(i64::to_be_bytes);
+        let expected = expected.as_ref().map_or(&[][..], |user| user);
+        let alias = request.api_key_alias.as_deref().unwrap_or_default();
+        let mut parts = vec![expected, alias.as_bytes(), device.as_bytes()];
+        for (name, value) in &request.labels {
+            parts.extend([name.as_bytes(), value.as_bytes()]);
+        }
+        self.0.vault.request_hash(proof, &parts)
     }
 
     /// Writes the row, then the ticket.
@@ -235,6 +259,7 @@ impl App {
             device: request.device.clone().unwrap_or_default(),
             subject: caller.subject.clone(),
             request_id: request.request_id.clone(),
+            request_hash: request.request_id.as_ref().map(|_| self.request_hash(request)),
             labels: request.labels.clone(),
             migrated_to: None,
             code_delivery: None,

@@ -97,7 +97,7 @@ pub(super) struct Bot {
 #[derive(Debug, Args)]
 pub(super) struct Code {
     /// The login's ticket.
-    #[arg(long, env = "USM_TICKET", value_name = "K")]
+    #[arg(long, env = "USM_TICKET", hide_env_values = true, value_name = "K")]
     ticket: String,
     /// Have another code sent, by the next way, instead of giving one.
     #[arg(long, conflicts_with_all = ["code", "code_file"])]
@@ -111,7 +111,7 @@ pub(super) struct Code {
 #[derive(Debug, Args)]
 pub(super) struct Password {
     /// The login's ticket.
-    #[arg(long, env = "USM_TICKET", value_name = "K")]
+    #[arg(long, env = "USM_TICKET", hide_env_values = true, value_name = "K")]
     ticket: String,
     #[command(flatten)]
     password: given::PasswordSource,
@@ -122,7 +122,7 @@ pub(super) struct Password {
 #[derive(Debug, Args)]
 pub(super) struct Finalize {
     /// The login's ticket.
-    #[arg(long, env = "USM_TICKET", value_name = "K")]
+    #[arg(long, env = "USM_TICKET", hide_env_values = true, value_name = "K")]
     ticket: String,
     #[command(flatten)]
     password: given::PasswordSource,
@@ -136,7 +136,7 @@ pub(super) struct Finalize {
 #[derive(Debug, Args)]
 pub(super) struct One {
     /// The login's ticket.
-    #[arg(long, env = "USM_TICKET", value_name = "K")]
+    #[arg(long, env = "USM_TICKET", hide_env_values = true, value_name = "K")]
     ticket: String,
     #[command(flatten)]
     target: Target,

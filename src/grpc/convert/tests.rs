@@ -146,6 +146,7 @@ fn a_login(state: State) -> Login {
         migrated_to: None,
         code_delivery: None,
         password_request: None,
+        request_hash: None,
         resend_request: None,
         labels: std::collections::BTreeMap::from([("purpose".to_owned(), "news".to_owned())]),
         version: 1,

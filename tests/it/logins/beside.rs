@@ -1,17 +1,22 @@
 //! A login for a session that works: it goes on working until the new authorization takes over.
 
 use usm::{domain::material::Format, telegram::error::Error};
-use usm_client::v1::{LoginState, SessionEventKind, SessionState};
+use usm_client::v1::{self, LoginState, SessionEventKind, SessionState};
 
 use crate::support::{
     poll,
-    telegram::{Fault, soon},
+    telegram::{Fault, User, soon},
     world::{ANN, Shape, World, on_both_shapes, reason, refused},
 };
+
+const CAT: i64 = 3001;
 
 on_both_shapes!(
     a_second_login_takes_the_place_of_the_first,
     the_new_material_waits_for_the_lease_of_the_old,
+    what_waits_for_a_lease_says_so_and_can_be_cancelled,
+    what_waits_for_a_lease_can_be_superseded,
+    what_waits_for_a_lease_is_signed_out_when_nothing_else_can_have_it,
     a_second_login_that_fails_leaves_the_session_as_it_was,
     the_former_authorization_is_ended_though_telegram_did_not_listen_at_first,
 );
@@ -78,6 +83,69 @@ async fn the_new_material_waits_for_the_lease_of_the_old(shape: Shape) {
     })
     .await;
     world.stop().await;
+}
+
+async fn authorizations_are(world: &World, count: usize) {
+    poll::until("as many authorizations as there should be", || async {
+        (world.sandbox.authorizations().await.len() == count).then_some(())
+    })
+    .await;
+}
+
+/// A session that is lent, and a login of it that the account's owner has accepted.
+async fn accepted_beside_a_lease(world: &World) -> (v1::Lease, v1::Login) {
+    world.lendable("bot", ANN).await;
+    let (lease, _) = world.lend("bot").await;
+    let login = world.code("bot").await;
+    world.scan(&login, ANN).await;
+    let waiting = world.login_once(&login.ticket, LoginState::Starting).await;
+    assert_eq!(waiting.qr_url, "", "a used code is nothing to show");
+    assert_eq!(world.sandbox.authorizations().await.len(), 2);
+    (lease, login)
+}
+
+async fn what_waits_for_a_lease_says_so_and_can_be_cancelled(shape: Shape) {
+    let world = World::start(shape).await;
+    let cat = User { id: CAT, password: Some("correct horse"), hint: Some("staple"), ..User::default() };
+    world.sandbox.add(cat).await;
+    world.lendable("bot", CAT).await;
+    let (lease, _) = world.lend("bot").await;
+    let login = world.code("bot").await;
+    world.scan(&login, CAT).await;
+    world.login_once(&login.ticket, LoginState::WaitingPassword).await;
+    // Answered once Telegram has, though the session is not the login's yet.
+    let taken = world.password(&login.ticket, "correct horse").await.expect("the right one");
+    assert_eq!((taken.state(), taken.attempts_left), (LoginState::Starting, 0));
+    let again = refused(world.password(&login.ticket, "correct horse").await);
+    assert_eq!(reason(&again), "LOGIN_WRONG_STATE");
+    let cancelled = world.cancel(&login.ticket).await.expect("cancelled");
+    assert_eq!(cancelled.state(), LoginState::Cancelled);
+    authorizations_are(&world, 1).await;
+    world.renew(&lease).await.expect("the holder is not disturbed");
+    let session = world.session("bot").await;
+    assert_eq!((session.state(), session.material_version), (SessionState::Authorized, 1));
+    world.stop().await;
+}
+
+async fn what_waits_for_a_lease_can_be_superseded(shape: Shape) {
+    let world = World::start(shape).await;
+    let (lease, login) = accepted_beside_a_lease(&world).await;
+    let newer = world.code("bot").await;
+    world.login_once(&login.ticket, LoginState::Superseded).await;
+    authorizations_are(&world, 1).await;
+    world.renew(&lease).await.expect("the holder is not disturbed");
+    assert_eq!(world.login(&newer.ticket).await.state(), LoginState::WaitingQrScan);
+    world.stop().await;
+}
+
+async fn what_waits_for_a_lease_is_signed_out_when_nothing_else_can_have_it(shape: Shape) {
+    let world = World::start(shape).await;
+    accepted_beside_a_lease(&world).await;
+    let World { sandbox, server, redis, .. } = world;
+    server.stop().await;
+    // A login in this process ends with it; one in Redis waits for another replica.
+    let left = if redis.is_none() { 1 } else { 2 };
+    assert_eq!(sandbox.authorizations().await.len(), left);
 }
 
 async fn a_second_login_that_fails_leaves_the_session_as_it_was(shape: Shape) {

@@ -31,6 +31,12 @@ async fn a_token_signs_the_bot_in_at_once(shape: Shape) {
     assert_eq!((session.state(), session.telegram_user_id), (SessionState::Authorized, ROBOT));
     assert!(session.is_bot);
     assert_eq!(session.username, "robot");
+    let named =
+        v1::StartBotLoginRequest { request_id: uuid::Uuid::new_v4().to_string(), ..bot("robot", TOKEN) };
+    let first = world.begin_bot(named.clone()).await.expect("signed in");
+    assert_eq!(world.begin_bot(named.clone()).await.expect("found").ticket, first.ticket);
+    let other = v1::StartBotLoginRequest { bot_token: "424243:AAbot-token_of-the-tests".to_owned(), ..named };
+    assert_eq!(reason(&refused(world.begin_bot(other).await)), "REQUEST_ID_REUSED");
     world.lend("robot").await;
     world.stop().await;
 }

@@ -61,6 +61,16 @@ async fn a_repeated_request_gets_the_login_it_had_started(shape: Shape) {
     assert_ne!(theirs.expect("a login").ticket, first.ticket);
     assert_eq!(world.login(&first.ticket).await.state(), LoginState::Superseded);
 
+    // Not what was asked for by that id.
+    for other in [
+        v1::StartQrLoginRequest { expected_telegram_user_id: ANN, ..request.clone() },
+        v1::StartQrLoginRequest {
+            labels: [("purpose".to_owned(), "news".to_owned())].into(),
+            ..request.clone()
+        },
+    ] {
+        assert_eq!(reason(&refused(world.begin(other).await)), "REQUEST_ID_REUSED");
+    }
     let another = v1::StartQrLoginRequest { request_id: uuid::Uuid::new_v4().to_string(), ..qr("bot") };
     assert_ne!(world.begin(another).await.expect("started").ticket, first.ticket);
     let malformed = v1::StartQrLoginRequest { request_id: "again".to_owned(), ..qr("bot") };

@@ -3453,7 +3453,8 @@ impl LoginMethod {
 pub enum LoginState {
     /// Never sent.
     Unspecified = 0,
-    /// Connecting to Telegram; nothing to show yet.
+    /// Nothing to show and nobody to wait for: connecting to Telegram, or accepted while a lease of the session's former
+    /// material is still held.
     Starting = 1,
     /// Waits for a phone to scan `Login.qr_url`.
     WaitingQrScan = 2,

@@ -100,7 +100,9 @@ class _LoginStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LoginState
     LOGIN_STATE_UNSPECIFIED: _LoginState.ValueType  # 0
     """Never sent."""
     LOGIN_STATE_STARTING: _LoginState.ValueType  # 1
-    """Connecting to Telegram; nothing to show yet."""
+    """Nothing to show and nobody to wait for: connecting to Telegram, or accepted while a lease of the session's former
+    material is still held.
+    """
     LOGIN_STATE_WAITING_QR_SCAN: _LoginState.ValueType  # 2
     """Waits for a phone to scan `Login.qr_url`."""
     LOGIN_STATE_WAITING_CODE: _LoginState.ValueType  # 3
@@ -124,7 +126,9 @@ class LoginState(_LoginState, metaclass=_LoginStateEnumTypeWrapper):
 LOGIN_STATE_UNSPECIFIED: LoginState.ValueType  # 0
 """Never sent."""
 LOGIN_STATE_STARTING: LoginState.ValueType  # 1
-"""Connecting to Telegram; nothing to show yet."""
+"""Nothing to show and nobody to wait for: connecting to Telegram, or accepted while a lease of the session's former
+material is still held.
+"""
 LOGIN_STATE_WAITING_QR_SCAN: LoginState.ValueType  # 2
 """Waits for a phone to scan `Login.qr_url`."""
 LOGIN_STATE_WAITING_CODE: LoginState.ValueType  # 3
