@@ -11,9 +11,10 @@ import time
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
+import grpc
 import pytest
 from real_server import TENANT, Account, RealServer
-from usm.v1 import lease_service_pb2, session_pb2
+from usm.v1 import lease_service_pb2, login_service_pb2, session_pb2
 from usm_client import Client, Lease, LeaseLost, UsmError, telethon
 
 WORKER = Path(__file__).parent.parent / "examples" / "telethon_worker.py"
@@ -55,6 +56,16 @@ async def test_telethon_works_with_a_leased_session(real: RealServer) -> None:
 
 async def _is(value: object, expected: object) -> bool:
     return (await value) == expected  # type: ignore[misc]
+
+
+async def test_a_stream_that_is_refused_says_why(real: RealServer) -> None:
+    request = login_service_pb2.WatchLoginRequest(ticket="x" * 43)
+    async with real.client() as client:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            async for _ in client.logins.WatchLogin(request, timeout=10):
+                pass
+    status = refused.value
+    assert UsmError.from_rpc(status).reason == "TICKET_NOT_FOUND"
 
 
 async def test_the_authorization_that_went_in_comes_out(real: RealServer) -> None:
