@@ -1,6 +1,6 @@
 # The two commands that matter: `make test` and `cargo run --release -- quickstart`.
 
-.PHONY: test lint docs generate page size
+.PHONY: bench-logins test lint docs generate page size
 
 # Everything: installs what is missing where it may, starts its own servers, ends with a summary.
 test:
@@ -26,3 +26,7 @@ page:
 # Start-up time, idle memory and size of the release build, against their budgets.
 size:
 	@tests/suite/size
+
+# Memory per pending QR login, against its budget and beside a Telethon client for each. Takes about ten minutes.
+bench-logins:
+	@tests/suite/bench-logins

@@ -12,8 +12,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use grammers_mtproto::{mtp, transport};
-use grammers_mtsender::{Sender, ServerAddr};
+use grammers_mtproto::mtp;
 use grammers_tl_types::{self as tl, RemoteCall, enums, functions};
 
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
     telegram::{
         error::{Error, is_cut_short, of_transport_code},
         observed::{Notices, Observed},
+        sender::Sender,
     },
 };
 
@@ -42,7 +42,7 @@ pub(super) struct Client<'a> {
 }
 
 pub(super) struct Connection {
-    sender: Sender<transport::Full, Observed>,
+    sender: Sender<Observed>,
     notices: Arc<Notices>,
     opened: Instant,
     /// The server's clock when the connection was opened, in whole seconds rounded down.
@@ -68,8 +68,7 @@ impl Connection {
         const DOING: &str = "connecting to telegram";
         let protocol = mtp::Encrypted::build().first_salt(route.salt).finish(*route.auth_key.expose_secret());
         let (protocol, notices) = Observed::new(protocol);
-        let server = ServerAddr::Tcp { address: route.address };
-        let sender = within(deadline, DOING, Sender::connect(transport::Full::new(), protocol, server))
+        let sender = within(deadline, DOING, Sender::connect(route.address, protocol))
             .await?
             .map_err(|error| Error::unavailable(DOING, error))?;
         let mut connection = Self { sender, notices, opened: Instant::now(), server_date: 0 };
@@ -121,8 +120,8 @@ impl Connection {
             match within(until, DOING, unless_panicked(DOING, self.sender.step())).await {
                 Err(_) => return Ok(Heard::Nothing),
                 Ok(Err(error)) => return Err(error),
-                Ok(Ok(Err(error))) => return Err(Error::of_invocation(error.into(), DOING)),
-                Ok(Ok(Ok(_))) => {}
+                Ok(Ok(Err(error))) => return Err(Error::of_invocation(error, DOING)),
+                Ok(Ok(Ok(()))) => {}
             }
         }
     }

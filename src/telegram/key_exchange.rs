@@ -7,8 +7,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use grammers_crypto::{AuthKey as ExchangedKey, aes, generate_key_data_from_nonce, rsa};
-use grammers_mtproto::{authentication, mtp, transport};
-use grammers_mtsender::{Sender, ServerAddr};
+use grammers_mtproto::{authentication, mtp::Plain};
 use grammers_tl_types::{
     Cursor, Deserializable as _, RemoteCall, Serializable as _, enums, functions, types,
 };
@@ -25,6 +24,7 @@ use crate::{
         factor::factor,
         group::Group,
         rsa_key::RsaKey,
+        sender::Sender,
     },
 };
 
@@ -46,7 +46,7 @@ pub(super) async fn make_key(
     keys: &ServerKeys,
     deadline: Instant,
 ) -> Result<NewKey, Error> {
-    let connect = Sender::connect(transport::Full::new(), mtp::Plain::new(), ServerAddr::Tcp { address });
+    let connect = Sender::connect(address, Plain::new());
     let sender = within(deadline, DOING, connect).await?.map_err(|error| Error::unavailable(DOING, error))?;
     let mut peer = Peer { sender, deadline };
     match keys {
@@ -57,7 +57,7 @@ pub(super) async fn make_key(
 
 /// A server spoken to in the clear.
 struct Peer {
-    sender: Sender<transport::Full, mtp::Plain>,
+    sender: Sender<Plain>,
     deadline: Instant,
 }
 

@@ -1,4 +1,4 @@
-//! Hears what grammers' sender lets slip by: a push that arrives while a call is under way, the number of a
+//! Hears what the sender lets slip by: a push that arrives while a call is under way, the number of a
 //! transport error that came in a frame, and that nothing that is sent gets anywhere.
 
 use std::sync::{

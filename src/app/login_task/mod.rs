@@ -59,7 +59,8 @@ pub(super) async fn run(app: App, login: Login, way: Way, paused: Paused, mut se
         Ok(sign_in) => Box::pin(task.drive(*sign_in, &mut seat)).await,
         Err(end) => end,
     };
-    task.leave(end, seat).await;
+    // What comes last is large, and would lie in the task from the first.
+    Box::pin(task.leave(end, seat)).await;
 }
 
 struct Task {

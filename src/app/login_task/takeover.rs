@@ -49,7 +49,7 @@ pub(in crate::app) async fn take_over(app: App, ticket: Ticket, former: Former, 
     let bytes = checkpoint.as_ref().and_then(|checkpoint| checkpoint.to_bytes().ok()).unwrap_or_default();
     let mut task = Task::new(app, login, paused, bytes);
     let end = Box::pin(task.resume(checkpoint, former, &mut seat)).await;
-    task.leave(end, seat).await;
+    Box::pin(task.leave(end, seat)).await;
 }
 
 async fn read(app: &App, ticket: &Ticket) -> Result<Option<(Login, Option<Checkpoint>)>, Error> {

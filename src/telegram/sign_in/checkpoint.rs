@@ -116,8 +116,8 @@ impl Checkpoint {
         let too_long = |_| Error::new(Reason::Internal, "the login is too large to be kept");
         serde_json::to_writer(&mut room, &Form::of(self)).map_err(too_long)?;
         let length = usize::try_from(room.position()).unwrap_or(LENGTH_MAX);
-        text.truncate(length);
-        Ok(text)
+        // Kept for as long as the login is under way, without the room that was not needed.
+        Ok(Zeroizing::new(text[..length].to_vec()))
     }
 
     /// # Errors
