@@ -195,8 +195,8 @@ mod tests {
         (frames, None)
     }
 
-    #[test]
-    fn a_refusal_ends_with_its_headers() {
+    #[tokio::test]
+    async fn a_refusal_ends_with_its_headers() {
         let end = Instant::now() + Duration::from_secs(3600);
         let refusal = Status::not_found("no").into_http::<Body>();
         let body = Bounded::new(refusal.into_body(), end, CancellationToken::new(), ());
