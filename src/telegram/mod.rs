@@ -4,7 +4,7 @@
 //! the value or the call that opened them; there are no background tasks, so dropping a future or a login
 //! closes its socket.
 //!
-//! Each connection is one [`sender`] under grammers' protocol, driven here, and not grammers' pool: the pool answers
+//! Each connection is one `sender` under grammers' protocol, driven here, and not grammers' pool: the pool answers
 //! an unknown key (-404) by making a new one on its own, which would turn a lost session into an empty one, and
 //! a peer that stays silent while it connects blocks everything else in it. A sender given a key can do neither.
 
