@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod fake;
+mod hold;
+mod pushes;
+mod report;
+mod stream;
 
 use std::time::Duration;
 
@@ -12,6 +16,7 @@ use tonic::Code;
 use usm_client::{Connections, Error, LeaseGuard, Loss, v1};
 
 const TTL: Duration = Duration::from_secs(90);
+const SECOND: Duration = Duration::from_secs(1);
 
 fn request() -> v1::AcquireLeaseRequest {
     v1::AcquireLeaseRequest {
@@ -30,6 +35,19 @@ fn refused(code: Code, reason: &'static str) -> Answer {
 async fn lost_after(guard: &LeaseGuard, since: Instant) -> Duration {
     timeout(Duration::from_secs(3600), guard.lost()).await.expect("the guard tells");
     since.elapsed()
+}
+
+async fn guard(fake: &Fake) -> LeaseGuard {
+    LeaseGuard::acquire(&fake.serve(), request()).await.unwrap().0
+}
+
+async fn lives_for(guard: &LeaseGuard, span: Duration) {
+    assert!(timeout(span, guard.lost()).await.is_err(), "the lease lives: {:?}", guard.loss());
+}
+
+/// How many seconds after `start` the fake heard each of these.
+fn times(fake: &Fake, method: &str, start: Instant) -> Vec<f64> {
+    fake.calls(method).iter().map(|call| (call.at - start).as_secs_f64()).collect()
 }
 
 fn about(span: Duration, seconds: f64) -> bool {
