@@ -43,10 +43,13 @@ impl Fake {
         self.streams.answers.lock().unwrap().extend(answers);
     }
 
-    /// Says something on every open stream. The lease in it must not extend anything.
+    /// Says something on every open stream, beside a lease of ten minutes.
     pub(crate) fn push(&self, step: Step) {
-        let response =
-            v1::HoldLeaseResponse { lease: Some(lease(Duration::from_secs(600))), step: Some(step) };
+        self.push_about(lease(Duration::from_secs(600)), step);
+    }
+
+    pub(crate) fn push_about(&self, lease: v1::Lease, step: Step) {
+        let response = v1::HoldLeaseResponse { lease: Some(lease), step: Some(step) };
         self.streams.open.lock().unwrap().retain(|stream| stream.send(Ok(response.clone())).is_ok());
     }
 
