@@ -60,6 +60,8 @@ impl LeaseGuard {
     /// Borrows a session and keeps it. The material is to be kept in memory only, and dropped with the guard.
     ///
     /// Answers that get lost are asked for again under one `request_id`, which is chosen here if the request has none.
+    /// A lease that was waited for is renewed before it is handed out: its time counts from before the call was sent,
+    /// and the wait would be taken off it.
     ///
     /// # Errors
     /// [`Error::Refused`]: what `AcquireLease` answers, for example `SESSION_LEASED` with `retry_after`.
@@ -106,6 +108,10 @@ impl LeaseGuard {
             term: sender,
             activity: Arc::clone(&activity),
         };
+        if Instant::now() >= term.renew_at {
+            // It was granted some time during a long wait, and by this clock may be over already.
+            repeat(Instant::now() + CALL_TIMEOUT, |until| renewal.renew(until)).await?;
+        }
         tokio::spawn(keep(renewal, stop.clone(), Arc::clone(&end)));
         let guard = Self {
             client: client.clone(),

@@ -84,7 +84,7 @@ impl Renewal {
                 return Loss::Expired;
             }
             if now >= due {
-                match self.renew(term).await {
+                match self.renew((now + term.attempt).min(term.lost_at)).await {
                     Ok(()) => (due, failures) = (self.term().renew_at, 0),
                     Err(refusal) if refusal.ends_lease() => return Loss::Refused(Box::new(refusal)),
                     Err(refusal) => {
@@ -128,7 +128,7 @@ impl Renewal {
     }
 
     /// One renewal by a single call.
-    async fn renew(&self, term: Term) -> Result<(), Refusal> {
+    pub(super) async fn renew(&self, until: Instant) -> Result<(), Refusal> {
         let activity = self.activity.take();
         let request = v1::RenewLeaseRequest {
             lease_id: self.hold.lease_id.to_string(),
@@ -138,7 +138,6 @@ impl Renewal {
         };
         let mut leases = self.client.leases();
         let sent = Instant::now();
-        let until = (sent + term.attempt).min(term.lost_at);
         let renewed = within(until, request, async move |request| leases.renew_lease(request).await).await;
         renewed.and_then(|response| self.extend(sent, response.lease)).inspect_err(|_| {
             self.activity.put_back(activity);

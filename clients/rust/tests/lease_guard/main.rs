@@ -165,6 +165,28 @@ async fn a_service_that_never_answers_ends_the_acquire() {
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
+/// A request that waits in the queue for longer than what is granted lasts.
+fn patient() -> v1::AcquireLeaseRequest {
+    v1::AcquireLeaseRequest { wait: (TTL * 2).try_into().ok(), ..request() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_waited_for_has_its_whole_time() {
+    let fake = Fake::answering([Answer::Late(TTL + SECOND * 20, TTL), refused(Code::Unavailable, "")]);
+    let (guard, _) = LeaseGuard::acquire(&fake.serve(), patient()).await.unwrap();
+    assert_eq!(fake.calls("renew").len(), 2);
+    assert!(guard.remaining() > SECOND * 88, "{:?}", guard.remaining());
+    lives_for(&guard, SECOND * 300).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_waited_for_and_lost_meanwhile_is_not_handed_out() {
+    let late = Answer::Late(TTL + SECOND * 20, TTL);
+    let fake = Fake::answering([late, refused(Code::FailedPrecondition, "LEASE_NOT_HELD")]);
+    let error = LeaseGuard::acquire(&fake.serve(), patient()).await.unwrap_err();
+    assert_eq!(error.refusal().unwrap().reason, "LEASE_NOT_HELD");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_leased_session_is_refused_with_its_reason_and_the_wait() {
     let wait = Some(Duration::from_secs(42));
