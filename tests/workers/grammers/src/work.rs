@@ -61,6 +61,10 @@ impl Worker {
         Ok(())
     }
 
+    fn keeps_the_rules(&self) -> bool {
+        self.options.fault != Some(Fault::IgnoreDeadline)
+    }
+
     /// `None` after a refusal, and the rest it demands.
     async fn borrow_session(&self) -> anyhow::Result<Option<(LeaseGuard, Home)>> {
         let request = v1::AcquireLeaseRequest {
@@ -95,7 +99,7 @@ impl Worker {
         drop(home);
         let end = tokio::select! {
             biased;
-            () = guard.lost(), if self.options.fault != Some(Fault::IgnoreDeadline) => End::Lost,
+            () = guard.lost(), if self.keeps_the_rules() => End::Lost,
             () = self.stop.cancelled() => End::Stopped,
             end = self.ask(&guard, &telegram) => end?,
         };
@@ -121,6 +125,10 @@ impl Worker {
         let (epoch, until) = (Some(guard.epoch()), Instant::now() + self.options.hold);
         let mut connected = false;
         while Instant::now() < until {
+            // A process that was stopped wakes up here as well as in the task that would tell it.
+            if guard.remaining().is_zero() && self.keeps_the_rules() {
+                return Ok(End::Lost);
+            }
             let sent_t = now()?;
             let rest = match telegram.me().await {
                 Ok(user) => {
@@ -137,8 +145,8 @@ impl Worker {
                 }
                 Err(trouble) => match self.report(guard, trouble).await? {
                     Advice::Continue { retry_after } => retry_after.unwrap_or_default(),
-                    Advice::Stop if self.options.fault == Some(Fault::IgnoreDeadline) => Duration::ZERO,
-                    Advice::Stop => return Ok(End::Advised),
+                    Advice::Stop if self.keeps_the_rules() => return Ok(End::Advised),
+                    Advice::Stop => Duration::ZERO,
                 },
             };
             sleep_until(until.min(Instant::now() + rest.max(self.options.ask_every))).await;
