@@ -35,6 +35,8 @@ pub enum Purpose {
     Lend,
     /// The service itself asks or ends the authorization: any material will do, in whatever state.
     Inspect,
+    /// The same, but nobody asked for it: it yields to whoever waits for the session.
+    Probe,
 }
 
 /// A lease as its holder knows it.

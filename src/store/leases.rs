@@ -277,7 +277,7 @@ impl Store {
                 query.and_where(switched_off().not());
             }
             // Ending an authorization has to work while no worker may get one.
-            Purpose::Inspect => {}
+            Purpose::Inspect | Purpose::Probe => {}
         }
         let row = tx.query_one(&query).await.map_err(classify(GRANTING))?;
         row.map(|row| Read::from_result(&row)).transpose()
@@ -296,7 +296,7 @@ impl Store {
         let Some(sealed) = material::read(tx, caller, &request.key).await? else {
             return match request.purpose {
                 Purpose::Lend => Err(Error::Corrupt { what: "a usable session has no material" }),
-                Purpose::Inspect => {
+                Purpose::Inspect | Purpose::Probe => {
                     let mut session = read.session(self.quiet_gap)?;
                     // The grant is about to be taken back.
                     session.lease = None;
@@ -392,13 +392,13 @@ impl Store {
         );
         match purpose {
             Purpose::Lend => ours.add(usable),
-            Purpose::Inspect => ours,
+            Purpose::Inspect | Purpose::Probe => ours,
         }
     }
 
     /// Fit for what its lease is for.
     fn still_lendable(&self) -> Condition {
-        let inspected = Column::LeasePurpose.eq(name(Purpose::Inspect));
+        let inspected = Column::LeasePurpose.is_in([name(Purpose::Inspect), name(Purpose::Probe)]);
         Condition::any().add(self.lendable(Purpose::Lend)).add(self.lendable(Purpose::Inspect).add(inspected))
     }
 
@@ -414,12 +414,14 @@ const fn name(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Lend => "lend",
         Purpose::Inspect => "inspect",
+        Purpose::Probe => "probe",
     }
 }
 
 fn purpose(read: &Read) -> Purpose {
     match read.row.lease_purpose.as_deref() {
         Some("inspect") => Purpose::Inspect,
+        Some("probe") => Purpose::Probe,
         _ => Purpose::Lend,
     }
 }
@@ -428,7 +430,7 @@ fn purpose(read: &Read) -> Purpose {
 fn told(purpose: Purpose, event: NewEvent) -> Vec<NewEvent> {
     match purpose {
         Purpose::Lend => vec![event],
-        Purpose::Inspect => Vec::new(),
+        Purpose::Inspect | Purpose::Probe => Vec::new(),
     }
 }
 

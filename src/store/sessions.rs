@@ -566,6 +566,7 @@ fn no_lease() -> Vec<(Column, SimpleExpr)> {
         (Column::LeaseExpireTime, number()),
         (Column::LeaseTtl, number()),
         (Column::LeaseEvicted, Expr::value(false)),
+        (Column::LeaseDrainReason, text()),
         (Column::LeaseReleased, Expr::value(false)),
     ]
 }
