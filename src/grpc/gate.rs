@@ -65,7 +65,7 @@ impl GateLayer {
         let request_permit = room(&self.requests)?;
         let stream_permit = match row.shape {
             Shape::Unary => None,
-            Shape::Stream => Some(room(&self.streams)?),
+            Shape::Stream | Shape::Held => Some(room(&self.streams)?),
         };
         let end = deadline::end(request.headers(), row.allowance);
         match row.who {
@@ -147,12 +147,16 @@ where
         let stop = self.layer.stop.clone();
         Box::pin(async move {
             let Admitted { row, end, request_permit, stream_permit } = admitted;
+            let stop = match row.shape {
+                Shape::Unary | Shape::Stream => stop,
+                Shape::Held => CancellationToken::new(),
+            };
             let call = async { Ok(told(inner.call(request).await?.map(Body::new))) };
             let answer = deadline::bound(end, call).await;
             drop(request_permit);
             match row.shape {
                 Shape::Unary => answer,
-                Shape::Stream => answer
+                Shape::Stream | Shape::Held => answer
                     .map(|answer| answer.map(|body| Body::new(Bounded::new(body, end, stop, stream_permit)))),
             }
         })

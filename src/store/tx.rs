@@ -19,10 +19,12 @@ use crate::{
     store::{Backend, Error, Store, error::classify},
 };
 
-/// Sets, for the transaction alone, who acts, where tables are found and how long a statement may run.
+/// Sets, for the transaction alone, who acts, where tables are found, and how long a statement, the wait for a lock
+/// and a silence in between may last. The last one frees rows that a replica locked which then stopped or vanished:
+/// sooner than the shortest lease has to be renewed.
 const PROLOGUE: &str = "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true), \
      set_config('search_path', 'usm, public', true), set_config('statement_timeout', $3, true), \
-     set_config('idle_in_transaction_session_timeout', '30000', true)";
+     set_config('lock_timeout', $4, true), set_config('idle_in_transaction_session_timeout', '5000', true)";
 
 /// How much earlier than the caller's deadline the wait for a connection ends, so that a database that is down
 /// is told from one that is slow.
@@ -48,6 +50,17 @@ impl Store {
         access: Access,
         doing: &'static str,
     ) -> Result<DatabaseTransaction, Error> {
+        self.begin_patiently(caller, access, doing, Duration::ZERO).await
+    }
+
+    /// The same, with a bound on the wait for any one lock; zero is no bound but the statement's own.
+    pub(super) async fn begin_patiently(
+        &self,
+        caller: &Caller,
+        access: Access,
+        doing: &'static str,
+        lock_patience: Duration,
+    ) -> Result<DatabaseTransaction, Error> {
         let connect_by = tokio::time::Instant::from_std(
             caller.deadline.checked_sub(CONNECT_EARLIER).unwrap_or(caller.deadline),
         );
@@ -56,7 +69,7 @@ impl Store {
             Err(elapsed) => return Err(Error::Unavailable { doing, source: elapsed.into() }),
         };
         if self.backend == Backend::Postgres {
-            tx.query_one_raw(prologue(caller)).await.map_err(classify(doing))?;
+            tx.query_one_raw(prologue(caller, lock_patience)).await.map_err(classify(doing))?;
         }
         Ok(tx)
     }
@@ -103,10 +116,6 @@ pub(super) async fn commit(tx: DatabaseTransaction, doing: &'static str) -> Resu
     tx.commit().await.map_err(classify(doing))
 }
 
-pub(super) async fn rollback(tx: DatabaseTransaction, doing: &'static str) -> Result<(), Error> {
-    tx.rollback().await.map_err(classify(doing))
-}
-
 /// Gives `work` until `deadline` and no longer. What it had begun is rolled back.
 pub(super) async fn within<T>(
     deadline: Instant,
@@ -122,7 +131,7 @@ pub(super) async fn within<T>(
     }
 }
 
-fn prologue(caller: &Caller) -> Statement {
+fn prologue(caller: &Caller, lock_patience: Duration) -> Statement {
     let (role, claims) = match &caller.authority {
         Authority::Service => ("service_role", serde_json::json!({ "role": "service_role" })),
         Authority::Tenant(tenant) => (
@@ -139,6 +148,11 @@ fn prologue(caller: &Caller) -> Statement {
     Statement::from_sql_and_values(
         DbBackend::Postgres,
         PROLOGUE,
-        [role.into(), claims.to_string().into(), left.to_string().into()],
+        [
+            role.into(),
+            claims.to_string().into(),
+            left.to_string().into(),
+            millis(lock_patience).to_string().into(),
+        ],
     )
 }

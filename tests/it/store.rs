@@ -216,6 +216,7 @@ pub(crate) fn request(key: &SessionKey, number: u8) -> Request {
         request_id: None,
         lease_id: LeaseId::from_random([number; 16]),
         purpose: Purpose::Lend,
+        queued: false,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         event::Kind,
         id::{Holder, LeaseId, SessionKey, Ticket},
-        lease::{Lease, LeaseView},
+        lease::{Drain, Lease, LeaseView, Purpose},
         login::{Failure, Login, Method, QrToken, State},
         material::{Device, Format},
         secret::Secret,
@@ -33,7 +33,9 @@ fn view(remaining: u64, evicted: bool) -> LeaseView {
         acquire_time: NOW,
         expire_time: NOW + Duration::from_secs(90),
         remaining: Duration::from_secs(remaining),
-        evicted,
+        free_in: Duration::from_secs(remaining + 15),
+        purpose: Purpose::Lend,
+        drain: evicted.then_some(Drain::Evicted),
     }
 }
 
