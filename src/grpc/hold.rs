@@ -148,10 +148,12 @@ impl Hold {
                 };
                 let draining =
                     v1::Draining { reason: reason.into(), deadline: Some(convert::duration(left)) };
-                let mut answer = told(&self.holding, Told::Draining(draining));
-                if let (Parting::Drain(_), Some(lease)) = (why, &mut answer.lease) {
+                let mut lease = convert::lease::held(&self.holding.lease_now());
+                if matches!(why, Parting::Drain(_)) {
                     lease.set_state(v1::LeaseState::Draining);
                 }
+                let answer =
+                    v1::HoldLeaseResponse { lease: Some(lease), step: Some(Told::Draining(draining)) };
                 (Ok(answer), State::Holding(self))
             }
             News::Lost(loss) => (Ok(lost(&self.holding, loss)), State::Over),
@@ -165,8 +167,9 @@ impl Hold {
     }
 }
 
+/// What was granted or extended just now, with its whole span: the holder counts from before it asked.
 fn told(holding: &Holding, step: Told) -> v1::HoldLeaseResponse {
-    v1::HoldLeaseResponse { lease: Some(convert::lease::held(&holding.lease_now())), step: Some(step) }
+    v1::HoldLeaseResponse { lease: Some(convert::lease::held(holding.lease())), step: Some(step) }
 }
 
 fn lost(holding: &Holding, loss: Loss) -> v1::HoldLeaseResponse {

@@ -2,6 +2,9 @@
 
 mod fencing;
 mod formats;
+mod holding;
 mod lending;
 mod refusals;
+mod reporting;
+mod saving;
 mod waiting;

@@ -4,6 +4,7 @@ mod lending;
 mod migrations;
 mod outage;
 mod policies;
+mod queue;
 mod round_trips;
 mod sessions;
 mod start;

@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait as _, Statement};
 
 use crate::{
     domain::{
-        caller::{Authority, Caller},
+        caller::Caller,
         id::{LeaseId, SessionKey},
         time::millis,
     },
@@ -18,7 +18,7 @@ use crate::{
         Backend, Error, Store,
         clock::text as clock,
         error::classify,
-        leases::hash,
+        leases::{hash, tenant_of},
         tx::{Access, commit, within},
     },
 };
@@ -57,14 +57,10 @@ impl Store {
             Backend::Postgres => "greatest",
             Backend::Sqlite => "max",
         };
-        let tenant = match &caller.authority {
-            Authority::Service => key.tenant.as_str(),
-            Authority::Tenant(own) => own.as_str(),
-        };
         let join = format!(
             "insert into lease_waits (tenant_id, app_id, waiter, seen_time, deadline) \
              select tenant_id, app_id, $3, {now}, {now} + $4 from telegram_sessions \
-             where tenant_id = $1 and tenant_id = $6 and app_id = $2 and ( \
+             where tenant_id = $1 and app_id = $2 and ($6 = '' or tenant_id = $6) and ( \
              exists (select 1 from lease_waits as own where own.waiter = $3) or $5 > ( \
              select count(*) from lease_waits as others where others.tenant_id = $1 and others.app_id = $2 \
              and others.deadline > {now})) \
@@ -84,7 +80,7 @@ impl Store {
                 hash(lease).into(),
                 millis(wait).into(),
                 PLACES_MAX.into(),
-                tenant.into(),
+                tenant_of(&caller.authority).into(),
             ];
             let joined = tx.query_one_raw(self.statement(&join, values)).await.map_err(classify(QUEUEING))?;
             let place = match joined {
@@ -112,8 +108,9 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`]: the place ends by itself.
     pub async fn leave_queue(&self, caller: &Caller, lease: &LeaseId) -> Result<(), Error> {
-        let delete = self.statement("delete from lease_waits where waiter = $1", [hash(lease).into()]);
-        self.run(caller, LEAVING, delete).await
+        let values = [hash(lease).into(), tenant_of(&caller.authority).into()];
+        let delete = "delete from lease_waits where waiter = $1 and ($2 = '' or tenant_id = $2)";
+        self.run(caller, LEAVING, self.statement(delete, values)).await
     }
 
     /// Whether somebody waits for the session and was seen lately.
