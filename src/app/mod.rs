@@ -54,6 +54,8 @@ pub struct Settings {
     pub environment: Environment,
     /// The span of a lease whose request names none.
     pub lease_ttl: Duration,
+    /// The longest pause between two renewals that holders are advised to make.
+    pub lease_heartbeat: Duration,
     /// How long a login may take, from start to end.
     pub ticket_ttl: Duration,
     /// The api_id/api_hash pairs by alias; never empty.

@@ -52,12 +52,20 @@ pub struct Lease {
     /// What remains of it at the moment of the answer.
     pub ttl: Duration,
     pub acquire_time: Timestamp,
+    /// When the holder should ask for more, counted like the rest.
+    pub renew_after: Duration,
 }
 
 impl Lease {
-    /// When the holder should ask for more: a third of the way.
-    pub fn renew_after(&self) -> Duration {
-        self.ttl / 3
+    /// A third of the way, so that two more attempts find room.
+    pub fn renewed_after(ttl: Duration) -> Duration {
+        ttl / 3
+    }
+
+    /// Asked for more often than by itself, if `heartbeat` is shorter.
+    #[must_use]
+    pub fn beating(self, heartbeat: Duration) -> Self {
+        Self { renew_after: self.renew_after.min(heartbeat), ..self }
     }
 }
 

@@ -67,13 +67,19 @@ impl GateLayer {
             Shape::Unary => None,
             Shape::Stream | Shape::Held => Some(room(&self.streams)?),
         };
-        let end = deadline::end(request.headers(), row.allowance);
+        let mut end = deadline::end(request.headers(), row.allowance);
         match row.who {
             Who::Open => {}
             Who::Anyone | Who::Scoped(_) => {
                 // The one reading of the clock per call.
                 let now = app::now();
                 let credential = self.authenticator.authenticate(request.headers(), now)?;
+                // What is followed for hours must not outlive the right to follow it.
+                if let (Shape::Stream | Shape::Held, Some(expires)) =
+                    (row.shape, credential.as_ref().and_then(|credential| credential.expires))
+                {
+                    end = end.min(tokio::time::Instant::now() + expires.since(now));
+                }
                 let trace = request.extensions().get::<TraceId>().map(|id| id.0.clone());
                 let authenticated =
                     Authenticated::admit(credential, row, now, end.into_std(), trace.unwrap_or_default())?;

@@ -5,6 +5,7 @@ mod formats;
 mod holding;
 mod lending;
 mod refusals;
+mod replicas;
 mod reporting;
 mod saving;
 mod waiting;

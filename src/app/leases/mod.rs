@@ -168,7 +168,7 @@ impl App {
         .await;
         match opened {
             Ok((material, written)) => Ok(Acquired {
-                lease,
+                lease: lease.beating(self.0.settings.lease_heartbeat),
                 material: Handout {
                     format,
                     data: written.data,
@@ -209,7 +209,7 @@ impl App {
                 if state == StateName::Stale && activity.is_some() {
                     self.prove_alive(caller, &lease).await;
                 }
-                Ok(lease)
+                Ok(lease.beating(self.0.settings.lease_heartbeat))
             }
             store::Renew::NotHeld => Err(Error::lease_not_held()),
             store::Renew::EpochStale { current } => Err(epoch_stale(current)),

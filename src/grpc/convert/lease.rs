@@ -185,7 +185,7 @@ pub(crate) fn held(lease: &Lease) -> v1::Lease {
         holder: lease.holder.as_str().to_owned(),
         epoch: lease.epoch,
         ttl: Some(duration(lease.ttl)),
-        renew_after: Some(duration(lease.renew_after())),
+        renew_after: Some(duration(lease.renew_after)),
         acquire_time: Some(timestamp(lease.acquire_time)),
         state: v1::LeaseState::Held.into(),
         free_after: None,

@@ -113,6 +113,7 @@ fn only_its_holder_sees_the_id_of_a_lease() {
         epoch: 4,
         ttl: Duration::from_secs(90),
         acquire_time: NOW,
+        renew_after: Duration::from_secs(30),
     };
     let held = lease::held(&lease);
     assert_eq!(held.lease_id, "07".repeat(16));

@@ -2,7 +2,7 @@
 
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, ExprTrait as _,
-    sea_query::{Expr, Query},
+    sea_query::{Expr, Query, UpdateStatement},
 };
 
 use crate::{
@@ -42,16 +42,8 @@ impl Store {
     ) -> Result<Session, Error> {
         within(caller.deadline, EVICTING, async {
             let tx = self.begin(caller, Access::Write, EVICTING).await?;
-            let mut query = Query::update();
-            query
-                .table(Entity)
-                .value(Column::LeaseEvicted, true)
-                .value(Column::LeaseDrainReason, why.name())
-                .cond_where(scope::session(caller, key))
-                .and_where(Column::LeaseEvicted.eq(false))
-                .and_where(Column::LeaseReleased.eq(false))
-                .and_where(Expr::col(Column::LeaseExpireTime).gt(now(self.backend)))
-                .returning(returning(self.backend));
+            let mut query = self.ask_to_stop(caller, key, why);
+            query.value(Column::LeaseEvicted, true).returning(returning(self.backend));
             if let Some(epoch) = epoch {
                 query.and_where(Column::LeaseEpoch.eq(epoch));
             }
@@ -70,5 +62,34 @@ impl Store {
             read.session(self.quiet_gap)
         })
         .await
+    }
+
+    /// Asks whoever holds the session to give it back, and goes on renewing the lease until they do. Nobody who holds
+    /// it is as good.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn ask_back(&self, caller: &Caller, key: &SessionKey, why: Drain) -> Result<(), Error> {
+        within(caller.deadline, EVICTING, async {
+            let tx = self.begin(caller, Access::Write, EVICTING).await?;
+            let mut query = self.ask_to_stop(caller, key, why);
+            query.and_where(Column::LeaseDrainReason.is_null());
+            tx.execute(&query).await.map_err(classify(EVICTING))?;
+            commit(tx, EVICTING).await
+        })
+        .await
+    }
+
+    /// A change of the live lease that nobody was told to give up yet.
+    fn ask_to_stop(&self, caller: &Caller, key: &SessionKey, why: Drain) -> UpdateStatement {
+        let mut query = Query::update();
+        query
+            .table(Entity)
+            .value(Column::LeaseDrainReason, why.name())
+            .cond_where(scope::session(caller, key))
+            .and_where(Column::LeaseEvicted.eq(false))
+            .and_where(Column::LeaseReleased.eq(false))
+            .and_where(Expr::col(Column::LeaseExpireTime).gt(now(self.backend)));
+        query
     }
 }

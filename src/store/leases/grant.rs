@@ -291,12 +291,14 @@ fn remaining(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
 fn as_lease(read: &Read, lease_id: &LeaseId, ttl: Option<Duration>) -> Result<Lease, Error> {
     let corrupt = || Error::Corrupt { what: "lease" };
     let row = &read.row;
+    let ttl = ttl.ok_or_else(corrupt)?;
     Ok(Lease {
         lease_id: lease_id.clone(),
         key: key(&row.tenant_id, &row.app_id)?,
         holder: Holder::parse(row.lease_holder.as_deref().unwrap_or_default()).map_err(|_| corrupt())?,
         epoch: row.lease_epoch,
-        ttl: ttl.ok_or_else(corrupt)?,
+        ttl,
+        renew_after: Lease::renewed_after(ttl),
         acquire_time: Timestamp::from_millis(row.lease_acquire_time.ok_or_else(corrupt)?),
     })
 }

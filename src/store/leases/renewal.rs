@@ -135,13 +135,14 @@ fn extended(row: &QueryResult, lease_id: &LeaseId) -> Result<Renew, Error> {
     let corrupt = || Error::Corrupt { what: "lease" };
     let text = |column| row.try_get::<String>("", column).map_err(classify(RENEWING));
     let number = |column| row.try_get::<i64>("", column).map_err(classify(RENEWING));
-    let ttl = u64::try_from(number("lease_ttl")?).map_err(|_| corrupt())?;
+    let ttl = Duration::from_millis(u64::try_from(number("lease_ttl")?).map_err(|_| corrupt())?);
     let lease = Lease {
         lease_id: lease_id.clone(),
         key: key(&text("tenant_id")?, &text("app_id")?)?,
         holder: Holder::parse(&text("lease_holder")?).map_err(|_| corrupt())?,
         epoch: number("lease_epoch")?,
-        ttl: Duration::from_millis(ttl),
+        ttl,
+        renew_after: Lease::renewed_after(ttl),
         acquire_time: Timestamp::from_millis(number("lease_acquire_time")?),
     };
     let state = StateName::parse(&text("state")?).ok_or(Error::Corrupt { what: "state" })?;

@@ -221,7 +221,7 @@ fn standing(backend: Backend) -> String {
         "select ask_hash, tenant_id, state, lease_evicted, lease_drain_reason, lease_released, lease_expire_time, \
          {now} as {NOW} from {asks} left join telegram_sessions on lease_id_hash = ask_hash \
          where tenant_id is null or lease_released or lease_expire_time is null or lease_expire_time <= {now} \
-         or not ({renewable})",
+         or lease_drain_reason is not null or not ({renewable})",
         now = clock(backend),
         asks = asks(backend, &[("ask_hash", "text")]),
         renewable = renewable(backend),

@@ -20,7 +20,7 @@ const WATCHING: &str = "watching leases";
 /// A lease that is not simply held any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Not renewed any more; it lasts so long yet.
+    /// Its holder is to give it back. As it stands it lasts so long yet.
     Draining { why: Drain, left: Duration },
     /// Given back by its holder.
     Released,
@@ -77,10 +77,8 @@ fn standing(row: &QueryResult) -> Result<Standing, Error> {
         return Ok(Standing::Released);
     }
     let now: i64 = row.try_get("", NOW).map_err(&wrong)?;
-    let evicted = flag("lease_evicted")?
-        .then(|| text("lease_drain_reason"))
-        .transpose()?
-        .map(|reason| reason.as_deref().and_then(Drain::parse).unwrap_or(Drain::Evicted));
+    let asked = text("lease_drain_reason")?.as_deref().and_then(Drain::parse);
+    let evicted = if flag("lease_evicted")? { Some(asked.unwrap_or(Drain::Evicted)) } else { asked };
     let state = text("state")?.as_deref().and_then(StateName::parse);
     let revoked = (state == Some(StateName::Revoked)).then_some(Drain::Revoked);
     match row.try_get::<Option<i64>>("", "lease_expire_time").map_err(&wrong)? {

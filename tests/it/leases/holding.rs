@@ -31,13 +31,13 @@ on_both_shapes_at_once!(a_stream_that_does_not_beat_loses_its_lease);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A holder's stream.
-struct Stream {
+pub(super) struct Stream {
     say: mpsc::Sender<v1::HoldLeaseRequest>,
     hear: Streaming<v1::HoldLeaseResponse>,
 }
 
 impl Stream {
-    async fn open(world: &World, first: Say) -> Self {
+    pub(super) async fn open<S>(world: &World<S>, first: Say) -> Self {
         let (say, messages) = mpsc::channel(16);
         say.send(v1::HoldLeaseRequest { step: Some(first) }).await.expect("room");
         let hear = world.leases.clone().hold_lease(ReceiverStream::new(messages)).await;
@@ -48,7 +48,7 @@ impl Stream {
         self.say.send(v1::HoldLeaseRequest { step: Some(step) }).await.expect("the stream is open");
     }
 
-    async fn beat(&self, beat: i64) {
+    pub(super) async fn beat(&self, beat: i64) {
         self.say(Say::Beat(v1::HoldLeaseBeat { beat, last_activity_time: None })).await;
     }
 
@@ -56,7 +56,7 @@ impl Stream {
         tokio::time::timeout(PATIENCE, self.hear.message()).await.expect("an answer in time")
     }
 
-    async fn told(&mut self) -> (v1::Lease, Told) {
+    pub(super) async fn told(&mut self) -> (v1::Lease, Told) {
         let answer = self.next().await.expect("no refusal").expect("a message");
         (answer.lease.expect("a lease"), answer.step.expect("a step"))
     }

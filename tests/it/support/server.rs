@@ -293,6 +293,7 @@ async fn app(setup: &Setup, folder: &Path) -> App {
         Settings {
             environment: setup.telegram.environment().clone(),
             lease_ttl: setup.lease_ttl,
+            lease_heartbeat: Duration::from_secs(30),
             ticket_ttl: setup.ticket_ttl,
             api_keys: BTreeMap::from([("MASTER".to_owned(), api_key)]),
             api_key_default: "MASTER".to_owned(),
