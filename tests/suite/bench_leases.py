@@ -1,7 +1,8 @@
 """Leases per second beside the bare statement and etcd, and how long they take at half of that.
 
-Every contestant has its server on this machine and its data on one disk; they take turns, so that what else the machine
-does meets all of them. Exit code 1 when a target is missed or was not measured. docs/benchmarks.md says what is compared.
+Every contestant has its server on this machine and its data on one disk; they take turns, so that what else the
+machine does meets all of them. Exit code 1 when a target is missed or was not measured. docs/benchmarks.md says what is
+compared.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,7 +20,8 @@ import threading
 import time
 
 import bench_report
-from bench_servers import Echo, Etcd, Postgres, Redis, Service, run
+from bench_report import Layout
+from bench_servers import WORKERS_OF_ONE, Echo, Etcd, Postgres, Redis, Service, run
 from processes import Sandbox
 
 CLOSED = {
@@ -35,7 +38,7 @@ CLOSED = {
 OPEN = ["pairs", "etcd-pairs", "renew-unary", "renew-stream", "etcd-keep-alive"]
 # The same columns that a renewal sets, on the row of a session of the client's own, by primary key; no role, no policy.
 STATEMENT = """\
-\\set tenant :client_id / {per_connection} % {tenants}
+\\set tenant :client_id / {of_one} % {tenants}
 update telegram_sessions
 set lease_expire_time = (extract(epoch from clock_timestamp()) * 1000)::bigint + 90000,
     last_activity_time = (extract(epoch from clock_timestamp()) * 1000)::bigint
@@ -55,39 +58,40 @@ class Bench:
         self.postgres = stack.enter_context(Postgres(folder))
         sandbox = stack.enter_context(Sandbox(options.usm, folder))
         self.service = stack.enter_context(Service(options.usm, self.postgres, sandbox, folder, options))
-        asyncio.run(self.service.fill(sandbox, max(options.workers), options))
+        asyncio.run(self.service.fill(sandbox))
         self.etcd = stack.enter_context(Etcd(folder))
         self.echo = stack.enter_context(Echo(options.bench))
         self.redis = stack.enter_context(Redis(folder))
         self.script = os.path.join(folder, "statement.sql")
-        text = STATEMENT.format(per_connection=options.workers_per_connection, tenants=options.tenants)
+        text = STATEMENT.format(of_one=WORKERS_OF_ONE, tenants=options.tenants)
         pathlib.Path(self.script).write_text(text)
         self.servers = {"service": self.service, "postgres": self.postgres, "etcd": self.etcd, "echo": self.echo}
 
-    def measure(self, name, workers, rate=None):
+    def measure(self, name, layout, rate=None):
         """One phase of one contestant."""
         before = self.postgres.counters()
-        phase = self.pgbench(workers) if name == "pgbench" else self.load(name, workers, rate)
+        phase = self.pgbench(layout.workers) if name == "pgbench" else self.load(name, layout, rate)
         after = self.postgres.counters()
         phase["transactions"], phase["syncs"] = (new - old for new, old in zip(after, before, strict=True))
-        self.phases.setdefault((name, workers, rate is not None), []).append(phase)
-        told = f"{name}, {workers} workers{'' if rate is None else f' at {rate:.0f}/s'}"
-        print(f"{told}: {phase['per_second']:.0f}/s, p99 {phase['p99_ms']:.1f} ms", file=sys.stderr, flush=True)
+        self.phases.setdefault((name, layout, rate is not None), []).append(phase)
+        tail = "" if rate is None else f", p99 {phase['p99_ms']:.1f} ms"
+        print(f"{name}, {layout.title()}: {phase['per_second']:.0f}/s{tail}", file=sys.stderr, flush=True)
 
-    def load(self, name, workers, rate):
+    def load(self, name, layout, rate):
         server = self.servers[name.split("-")[0]] if name.startswith(("etcd", "echo")) else self.service
         flags = {
             "contestant": name.removeprefix("echo-"),
             "server": server.server,
             "tokens": self.service.tokens,
-            "workers": workers,
-            "workers-per-connection": self.options.workers_per_connection,
+            "workers": layout.workers,
+            "workers-per-connection": layout.sharing,
             "warm-up": WARM_UP_SECONDS,
             "seconds": self.options.seconds,
         }
         if rate is not None:
             flags["rate"] = rate
-        command = [self.options.bench, "load", *(word for key, value in flags.items() for word in (f"--{key}", str(value)))]
+        words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
+        command = [self.options.bench, "load", *words]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         watchdog = threading.Timer(self.options.seconds + SPARE_SECONDS, child.kill)
         watchdog.start()
@@ -98,14 +102,14 @@ class Bench:
         figures = child.stdout.readline()
         watchdog.cancel()
         if child.wait() != 0 or not figures:
-            sys.exit(f"{name} with {workers} workers failed")
+            sys.exit(f"{name} with {layout.title()} failed")
         return json.loads(figures) | {"cpu": used}
 
     def pgbench(self, clients):
         command = self.postgres.pgbench(self.script, clients, self.options.seconds)
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         began = self.cpu(child)
-        # Its last second is spent on nothing else.
+        # Looked at shortly before it ends: then its connections are gone.
         time.sleep(self.options.seconds - 0.2)
         used = {key: value - began[key] for key, value in self.cpu(child).items()}
         out, err = child.communicate(timeout=SPARE_SECONDS)
@@ -114,8 +118,7 @@ class Bench:
             sys.exit(f"pgbench failed:\n{out}{err}")
         rate = float(told["tps"].split()[0])
         turns = rate * (self.options.seconds - 0.2)
-        nothing = dict.fromkeys(("p50_ms", "p99_ms", "max_ms"), float("nan"))
-        return nothing | {"per_second": rate, "turns": turns, "all_turns": rate * self.options.seconds, "cpu": used}
+        return {"per_second": rate, "turns": turns, "all_turns": rate * self.options.seconds, "cpu": used}
 
     def cpu(self, client):
         """Seconds of processor so far, of the processes and of the machine."""
@@ -135,20 +138,21 @@ class Bench:
 
     def everything(self):
         options = self.options
-        closed = [name for name in CLOSED if name not in options.without]
         for _ in range(options.rounds):
-            for workers in options.workers:
-                for name in closed:
-                    self.measure(name, workers)
-        most = max(options.workers)
+            for layout in options.layouts:
+                for name in CLOSED:
+                    # A client of pgbench always has its own connection.
+                    if name not in options.without and not (name == "pgbench" and layout.sharing == 1):
+                        self.measure(name, layout)
         halves = {
-            name: statistics.median(phase["per_second"] for phase in self.phases[name, most, False]) / 2
+            (name, layout): statistics.median(phase["per_second"] for phase in self.phases[name, layout, False]) / 2
+            for layout in options.layouts
             for name in OPEN
-            if name not in options.without
+            if layout.workers == max(options.workers) and name not in options.without
         }
         for _ in range(options.rounds):
-            for name, rate in halves.items():
-                self.measure(name, most, rate)
+            for (name, layout), rate in halves.items():
+                self.measure(name, layout, rate)
 
 
 def used_by(pid):
@@ -181,19 +185,21 @@ def parse():
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 32], help="numbers of workers")
     parser.add_argument("--rounds", type=int, default=3, help="times that every contestant has its turn")
     parser.add_argument("--seconds", type=int, default=5, help="that each phase is measured")
-    parser.add_argument("--tenants", type=int, default=4, help="tenants that the connections take in turn")
-    parser.add_argument("--workers-per-connection", type=int, default=8, help="workers that share a connection")
+    parser.add_argument("--tenants", type=int, default=4, help="tenants that the workers belong to, eight by eight")
     parser.add_argument("--connections", type=int, help="of the service to PostgreSQL; its default unless told")
     parser.add_argument("--without", nargs="+", default=[], choices=CLOSED, help="contestants to leave out")
     parser.add_argument("--quick", action="store_true", help="one round of two seconds each")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds = 1, 2
+    options.layouts = [Layout(number, WORKERS_OF_ONE) for number in options.workers] + [Layout(max(options.workers), 1)]
     return options
 
 
 def main():
     options = parse()
+    # Ended from outside, it ends its servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         disk = run(["stat", "-f", "-c", "%T", folder]).strip()
         if disk in ("tmpfs", "ramfs"):

@@ -21,6 +21,8 @@ OWNER, PROGRAM, DATABASE = "usm_owner", "usm_app", "bench"
 JWT_SECRET = "a secret of the benchmark, and of nothing else"
 USERS = itertools.count(9_000_000_000)
 DC = 2
+# Workers that share a tenant, and a connection where connections are shared: one program with several sessions.
+WORKERS_OF_ONE = 8
 # Everything else as initdb of Debian's package leaves it: fsync, full_page_writes and autovacuum on, 128 MB of buffers.
 SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method", "shared_buffers", "autovacuum")
 
@@ -171,20 +173,23 @@ class Service(Process):
         self.server = "http://" + self.line().split("serves http://")[1].split()[0]
         self.tokens = os.path.join(folder, "tokens")
         issue = ["token", "issue", "--role", "authenticated", "--scope", "lease", "--ttl", "12h", "--tenant"]
-        pathlib.Path(self.tokens).write_text(
-            "".join(self.command(*issue, tenant(at), "--subject", tenant(at)) for at in range(options.tenants))
-        )
+        self.workers, self.tenants = max(options.workers), options.tenants
+        tokens = {self.tenant(at): self.command(*issue, self.tenant(at)) for at in range(self.workers)}
+        pathlib.Path(self.tokens).write_text("".join(tokens[self.tenant(at)] for at in range(self.workers)))
 
     def command(self, *words, **variables):
         return run([self.usm, *words], env=self.environment | variables)
 
-    async def fill(self, sandbox, workers, options):
-        """Gives each worker an authorized session in the tenant of its connection, and each client of pgbench one that is
-        lent already: it renews what it has no lease id of."""
+    def tenant(self, worker):
+        return f"bench-{worker // WORKERS_OF_ONE % self.tenants}"
+
+    async def fill(self, sandbox):
+        """Gives each worker an authorized session, and each client of pgbench one that is lent already: a session that
+        nobody holds has no time to extend."""
         token = self.command("token", "issue", "--role", "service_role").strip()
         async with Client(self.server, token) as client:
-            for at in range(workers):
-                of_tenant = tenant(at // options.workers_per_connection % options.tenants)
+            for at in range(self.workers):
+                of_tenant = self.tenant(at)
                 await add_session(client, sandbox, of_tenant, f"worker-{at}")
                 await add_session(client, sandbox, of_tenant, f"bare-{at}")
                 request = lease_service_pb2.AcquireLeaseRequest(
@@ -213,10 +218,6 @@ async def add_session(client, sandbox, of_tenant, name):
         legacy_stopped=True,
     )
     await client.call(client.sessions.ImportSession, request)
-
-
-def tenant(at):
-    return f"bench-{at}"
 
 
 def telethon_string(port, auth_key):

@@ -12,16 +12,12 @@ use usm_client::v1::{
     lease_service_server::{LeaseService, LeaseServiceServer},
 };
 
-use crate::say;
-
 type Answer<T> = Result<Response<T>, Status>;
 
 /// As long as a Telethon string.
 const MATERIAL_LENGTH: usize = 353;
 
-pub(crate) async fn serve() -> anyhow::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    say(&format!("serves http://{}", listener.local_addr()?))?;
+pub(crate) async fn serve(listener: TcpListener) -> anyhow::Result<()> {
     Server::builder()
         .add_service(LeaseServiceServer::new(Echo))
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))

@@ -9,12 +9,15 @@ mod etcd;
 mod leases;
 mod load;
 mod rpc;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::{io::Write as _, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Parser};
+use tokio::net::TcpListener;
 
 use crate::{
     load::{Pace, Plan},
@@ -38,7 +41,7 @@ struct Load {
     /// Address of the server
     #[arg(long, value_name = "URL")]
     server: String,
-    /// File of bearer tokens, a line each; connections take them in turn
+    /// File of bearer tokens, a line each; workers take them in turn
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// Workers, each with one call under way
@@ -61,7 +64,11 @@ struct Load {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Command::parse() {
-        Command::Echo => echo::serve().await,
+        Command::Echo => {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            say(&format!("serves http://{}", listener.local_addr()?))?;
+            echo::serve(listener).await
+        }
         Command::Load(load) => load.run().await,
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Workers {
 pub(crate) enum Worker {
     Pairs(leases::Pairs),
     RenewUnary(leases::Unary),
-    RenewStream(leases::Stream),
+    RenewStream(Box<leases::Stream>),
     EtcdPairs(etcd::Pairs),
     EtcdLocks(etcd::Locks),
     EtcdKeepAlive(etcd::KeepAlive),
@@ -53,23 +53,25 @@ impl Workers {
             let channel = usm_client::connect(&self.server).await.context("the server does not answer")?;
             let begin = connection * self.per_connection;
             for at in begin..self.number.min(begin + self.per_connection) {
-                workers.push(self.worker(at, connection, &channel).await?);
+                workers.push(self.worker(at, &channel).await?);
             }
         }
         Ok(workers)
     }
 
-    async fn worker(&self, at: usize, connection: usize, channel: &Channel) -> anyhow::Result<Worker> {
+    async fn worker(&self, at: usize, channel: &Channel) -> anyhow::Result<Worker> {
         let leases = || -> anyhow::Result<leases::Stub> {
             ensure!(!self.tokens.is_empty(), "the service asks for tokens");
-            let token = &self.tokens[connection % self.tokens.len()];
+            let token = &self.tokens[at % self.tokens.len()];
             Ok(Client::new(channel.clone(), Credentials::bearer(token)?).leases())
         };
         let name = format!("worker-{at}");
         Ok(match self.contestant {
             Contestant::Pairs => Worker::Pairs(leases::Pairs::new(leases()?, name)),
             Contestant::RenewUnary => Worker::RenewUnary(leases::Unary::hold(leases()?, name).await?),
-            Contestant::RenewStream => Worker::RenewStream(leases::Stream::hold(leases()?, name).await?),
+            Contestant::RenewStream => {
+                Worker::RenewStream(Box::new(leases::Stream::hold(leases()?, name).await?))
+            }
             Contestant::EtcdPairs => Worker::EtcdPairs(etcd::Pairs::new(channel.clone(), name)),
             Contestant::EtcdLocks => Worker::EtcdLocks(etcd::Locks::hold(channel.clone(), name).await?),
             Contestant::EtcdKeepAlive => Worker::EtcdKeepAlive(etcd::KeepAlive::hold(channel.clone()).await?),
