@@ -49,10 +49,6 @@ class Silent(Process):
         with open(self.log, "w") as log:
             self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def stop(self):
-        self.child.terminate()
-        self.child.wait()
-
 
 class Postgres(Silent):
     """A cluster of its own, by user `postgres` where the benchmark runs as root."""
