@@ -36,12 +36,11 @@ CLOSED = {
     "echo-renew-stream": "echo of `HoldLease`",
 }
 OPEN = ["pairs", "etcd-pairs", "renew-unary", "renew-stream", "etcd-keep-alive"]
-# The same columns that a renewal sets, on the row of a session of the client's own, by primary key; no role, no policy.
+# What a renewal sets, on the row of a session of the client's own, by primary key; no role, no policy.
 STATEMENT = """\
 \\set tenant :client_id / {of_one} % {tenants}
 update telegram_sessions
-set lease_expire_time = (extract(epoch from clock_timestamp()) * 1000)::bigint + 90000,
-    last_activity_time = (extract(epoch from clock_timestamp()) * 1000)::bigint
+set lease_expire_time = (extract(epoch from clock_timestamp()) * 1000)::bigint + lease_ttl
 where tenant_id = 'bench-' || :tenant and app_id = 'bare-' || :client_id;
 """
 WARM_UP_SECONDS = 1
