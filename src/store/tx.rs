@@ -61,17 +61,38 @@ impl Store {
         doing: &'static str,
         lock_patience: Duration,
     ) -> Result<DatabaseTransaction, Error> {
-        let connect_by = tokio::time::Instant::from_std(
-            caller.deadline.checked_sub(CONNECT_EARLIER).unwrap_or(caller.deadline),
-        );
-        let tx = match timeout_at(connect_by, self.connection_begin(access)).await {
-            Ok(begun) => begun.map_err(classify(doing))?,
-            Err(elapsed) => return Err(Error::Unavailable { doing, source: elapsed.into() }),
-        };
+        let tx = self.begin_as_nobody(caller.deadline, access, doing).await?;
+        self.act_as(&tx, caller, doing, lock_patience).await?;
+        Ok(tx)
+    }
+
+    /// A transaction that has no rights yet; [`Store::act_as`] gives it some.
+    pub(super) async fn begin_as_nobody(
+        &self,
+        deadline: Instant,
+        access: Access,
+        doing: &'static str,
+    ) -> Result<DatabaseTransaction, Error> {
+        let connect_by =
+            tokio::time::Instant::from_std(deadline.checked_sub(CONNECT_EARLIER).unwrap_or(deadline));
+        match timeout_at(connect_by, self.connection_begin(access)).await {
+            Ok(begun) => begun.map_err(classify(doing)),
+            Err(elapsed) => Err(Error::Unavailable { doing, source: elapsed.into() }),
+        }
+    }
+
+    /// From here on the transaction sees and changes what this caller may, and nothing of whom it acted for before.
+    pub(super) async fn act_as(
+        &self,
+        tx: &DatabaseTransaction,
+        caller: &Caller,
+        doing: &'static str,
+        lock_patience: Duration,
+    ) -> Result<(), Error> {
         if self.backend == Backend::Postgres {
             tx.query_one_raw(prologue(caller, lock_patience)).await.map_err(classify(doing))?;
         }
-        Ok(tx)
+        Ok(())
     }
 
     async fn connection_begin(&self, access: Access) -> Result<DatabaseTransaction, DbErr> {

@@ -5,8 +5,8 @@
 //! commit, which is what a durable write costs. Each ask is judged by its own row, in the same statements; one that
 //! fails takes nobody with it: what a batch could not do is done again one by one.
 //!
-//! A batch holds asks of one authority, so that row-level security decides for each of them as it would alone, and at
-//! most one ask about each lease and each session.
+//! Asks of one authority are a part of the batch: for each part the transaction takes that role and those claims, so that
+//! row-level security decides for each ask as it would alone. There is at most one ask about each lease and each session.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sea_orm::DatabaseTransaction;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,7 @@ use crate::{
     domain::{
         caller::{Authority, Caller},
         lease::Request,
+        time::Timestamp,
     },
     store::{
         Backend, Error, Store,
@@ -34,6 +36,8 @@ use crate::{
 
 /// Asks served by one transaction at most.
 const TOGETHER_MAX: usize = 64;
+/// Authorities whose asks one transaction serves at most: each costs round trips of its own.
+const PARTS_MAX: usize = 16;
 /// How long a batch waits for a row that somebody else holds, before it lets those go ahead that can.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 /// How long a batch may take, whatever its callers allow.
@@ -184,25 +188,36 @@ impl Desk {
 }
 
 /// Asks that are served together.
-pub(super) struct Batch {
-    authority: Authority,
+struct Batch {
     deadline: Instant,
     subjects: HashSet<String>,
-    pub(super) grants: Vec<Ask<Request, Acquire>>,
-    pub(super) renewals: Vec<Ask<Renewal, Renew>>,
-    pub(super) releases: Vec<Ask<Ending, Released>>,
+    parts: Vec<Part>,
+}
+
+/// Those of one authority among them.
+struct Part {
+    authority: Authority,
+    grants: Vec<Ask<Request, Acquire>>,
+    renewals: Vec<Ask<Renewal, Renew>>,
+    releases: Vec<Ask<Ending, Released>>,
+}
+
+impl Part {
+    fn of(authority: Authority) -> Self {
+        Self { authority, grants: Vec::new(), renewals: Vec::new(), releases: Vec::new() }
+    }
+
+    fn items(self) -> impl Iterator<Item = Item> {
+        let grants = self.grants.into_iter().map(Item::Grant);
+        let renewals = self.renewals.into_iter().map(Item::Renew);
+        let releases = self.releases.into_iter().map(Item::Release);
+        renewals.chain(releases).chain(grants)
+    }
 }
 
 impl Batch {
     fn of(item: Item) -> Self {
-        let mut batch = Self {
-            authority: item.authority().clone(),
-            deadline: item.deadline(),
-            subjects: HashSet::new(),
-            grants: Vec::new(),
-            renewals: Vec::new(),
-            releases: Vec::new(),
-        };
+        let mut batch = Self { deadline: item.deadline(), subjects: HashSet::new(), parts: Vec::new() };
         let refused = batch.join(item);
         debug_assert!(refused.is_none(), "the first one always finds room");
         batch
@@ -210,18 +225,23 @@ impl Batch {
 
     /// Takes the item in, or gives it back to wait for another batch.
     fn join(&mut self, item: Item) -> Option<Item> {
+        let known = self.parts.iter().position(|part| part.authority == *item.authority());
         if self.subjects.len() >= TOGETHER_MAX
-            || *item.authority() != self.authority
-            || self.subjects.contains(&item.subject())
+            || (known.is_none() && self.parts.len() >= PARTS_MAX)
+            || !self.subjects.insert(item.subject())
         {
             return Some(item);
         }
-        self.subjects.insert(item.subject());
         self.deadline = self.deadline.max(item.deadline());
+        let part = known.unwrap_or_else(|| {
+            self.parts.push(Part::of(item.authority().clone()));
+            self.parts.len() - 1
+        });
+        let part = &mut self.parts[part];
         match item {
-            Item::Grant(ask) => self.grants.push(ask),
-            Item::Renew(ask) => self.renewals.push(ask),
-            Item::Release(ask) => self.releases.push(ask),
+            Item::Grant(ask) => part.grants.push(ask),
+            Item::Renew(ask) => part.renewals.push(ask),
+            Item::Release(ask) => part.releases.push(ask),
         }
         None
     }
@@ -232,22 +252,21 @@ impl Batch {
 
     /// Each ask as a batch of its own.
     fn one_by_one(self) -> impl Iterator<Item = Batch> {
-        let grants = self.grants.into_iter().map(Item::Grant);
-        let renewals = self.renewals.into_iter().map(Item::Renew);
-        let releases = self.releases.into_iter().map(Item::Release);
-        renewals.chain(releases).chain(grants).map(Self::of)
+        self.parts.into_iter().flat_map(Part::items).map(Self::of)
     }
 
-    fn answer(self, answers: Answers) {
+    fn answer(self, answers: Vec<Answers>) {
         fn tell<W, A>(asks: Vec<Ask<W, A>>, answers: Vec<A>) {
             for (ask, answer) in asks.into_iter().zip(answers) {
                 // Who hung up meanwhile asks again, or lets the lease run out.
                 let _ = ask.reply.send(Ok(answer));
             }
         }
-        tell(self.renewals, answers.renewals);
-        tell(self.releases, answers.releases);
-        tell(self.grants, answers.grants);
+        for (part, answers) in self.parts.into_iter().zip(answers) {
+            tell(part.renewals, answers.renewals);
+            tell(part.releases, answers.releases);
+            tell(part.grants, answers.grants);
+        }
     }
 
     fn fail(self, error: &Error) {
@@ -256,9 +275,11 @@ impl Batch {
                 let _ = ask.reply.send(Err(error.again()));
             }
         }
-        tell(self.renewals, error);
-        tell(self.releases, error);
-        tell(self.grants, error);
+        for part in self.parts {
+            tell(part.renewals, error);
+            tell(part.releases, error);
+            tell(part.grants, error);
+        }
     }
 }
 
@@ -269,7 +290,7 @@ struct Failure {
     nothing_happened: bool,
 }
 
-/// One answer for each ask, in their order.
+/// One answer for each ask of a part, in their order.
 struct Answers {
     grants: Vec<Acquire>,
     renewals: Vec<Renew>,
@@ -337,26 +358,35 @@ impl Store {
         }
     }
 
-    /// Renewals, then releases, then grants: who is given back a session can be lent it in the same breath.
     async fn attempt(
         &self,
         batch: &Batch,
         deadline: Instant,
         committing: &AtomicBool,
-    ) -> Result<Answers, Error> {
-        let caller = Caller {
-            authority: batch.authority.clone(),
-            ..Caller::as_service("", crate::domain::time::Timestamp::EPOCH, deadline)
-        };
+    ) -> Result<Vec<Answers>, Error> {
         let patience = if batch.is_alone() { Duration::ZERO } else { LOCK_PATIENCE };
-        let tx = self.begin_patiently(&caller, Access::Write, SERVING, patience).await?;
-        let mut told = Vec::new();
-        let renewals = self.renew_all(&tx, &batch.renewals, &batch.authority).await?;
-        let releases = self.release_all(&tx, &batch.releases, &batch.authority, &mut told).await?;
-        let grants = self.grant_all(&tx, &batch.grants, &batch.authority, &mut told).await?;
-        self.tell_all(&tx, told).await?;
+        let tx = self.begin_as_nobody(deadline, Access::Write, SERVING).await?;
+        let mut answers = Vec::with_capacity(batch.parts.len());
+        for part in &batch.parts {
+            let caller = Caller {
+                authority: part.authority.clone(),
+                ..Caller::as_service("", Timestamp::EPOCH, deadline)
+            };
+            self.act_as(&tx, &caller, SERVING, patience).await?;
+            answers.push(self.attempt_part(&tx, part).await?);
+        }
         committing.store(true, Ordering::Relaxed);
         commit(tx, SERVING).await?;
+        Ok(answers)
+    }
+
+    /// Renewals, then releases, then grants: who is given back a session can be lent it in the same breath.
+    async fn attempt_part(&self, tx: &DatabaseTransaction, part: &Part) -> Result<Answers, Error> {
+        let mut told = Vec::new();
+        let renewals = self.renew_all(tx, &part.renewals, &part.authority).await?;
+        let releases = self.release_all(tx, &part.releases, &part.authority, &mut told).await?;
+        let grants = self.grant_all(tx, &part.grants, &part.authority, &mut told).await?;
+        self.tell_all(tx, told).await?;
         Ok(Answers { grants, renewals, releases })
     }
 }
