@@ -9,7 +9,7 @@ import time
 import pytest
 from fake_service import EPOCH, MATERIAL, SECRETS, SILENCE, TOKEN, Answer, FakeService, refusal, until
 from usm_client import Client, LeaseLost, UsmError
-from usm_client.lease import LeaseContext
+from usm_client._context import LeaseContext
 
 TTL = 3.0
 

@@ -16,7 +16,7 @@ from usm.v1.session_service_pb2_grpc import SessionServiceStub
 from usm.v1.system_service_pb2_grpc import SystemServiceStub
 
 from . import _calls
-from .lease import LeaseContext
+from ._context import LeaseContext
 from .material import format_number
 from .term import STOP_BEFORE
 
