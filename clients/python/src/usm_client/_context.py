@@ -55,6 +55,8 @@ class LeaseContext:
         if self._lease is not None:
             raise RuntimeError("a lease context is used once")
         lease = await self._acquire()
+        if time.monotonic() >= lease._term.renew_at:
+            await self._refresh(lease)
         block = asyncio.current_task()
         assert block is not None, "async with runs in a task"
         self._lease, self._block = lease, block
@@ -80,6 +82,17 @@ class LeaseContext:
             return Lease(self._stub, granted, Material.from_message(response.material), term, self._stop_before)
 
         return await repeat(until, attempt)
+
+    async def _refresh(self, lease: Lease) -> None:
+        """Renews at once: the time counts from before the call, and the queue has taken it. Nothing is connected yet."""
+        try:
+            await Keeper(lease).refresh()
+        except UsmError as error:
+            if error.ends_lease or time.monotonic() >= lease._term.lost_at:
+                lease.confirm_connections_closed()
+                await self._give_back(lease)
+                raise
+            log.warning("A renewal of %s/%s failed, another follows: %s", lease.tenant_id, lease.app_id, error)
 
     async def _watch(self, lease: Lease) -> None:
         """Renews; once the lease is lost, gives the block its time to stop and then stops it."""
@@ -130,6 +143,9 @@ class LeaseContext:
             lease.lost.set()
         elif lease.loss is not None and lease.loss.refusal is not None and lease.loss.reason != "LEASE_DRAINING":
             return  # not ours any more: there is nothing to give back
+        await self._give_back(lease)
+
+    async def _give_back(self, lease: Lease) -> None:
         try:
             await lease.release()
         except UsmError as error:

@@ -63,9 +63,13 @@ class Keeper:
 
     # By calls
 
+    async def refresh(self) -> None:
+        """Renews once, by a call, a lease that is not used yet: even if its time seems over. Raises ``UsmError``."""
+        self._extended(await self._call(self._lease._term.attempt))
+
     async def _renew(self, term: Term) -> LeaseLost | None:
         try:
-            renewed = await self._call(term)
+            renewed = await self._call(min(term.attempt, term.lost_at - time.monotonic()))
         except UsmError as error:
             if error.ends_lease:
                 return LeaseLost(error.reason, error)
@@ -79,7 +83,7 @@ class Keeper:
         self._extended(renewed)
         return None
 
-    async def _call(self, term: Term) -> Term:
+    async def _call(self, timeout: float) -> Term:
         lease = self._lease
         request = lease_service_pb2.RenewLeaseRequest(
             lease_id=lease._lease_id, epoch=lease.epoch, request_id=str(uuid.uuid4())
@@ -89,9 +93,7 @@ class Keeper:
             request.last_activity_time.FromMicroseconds(int(activity * 1e6))
         sent = time.monotonic()
         try:
-            response: lease_service_pb2.RenewLeaseResponse = await call(
-                lease._stub.RenewLease, request, min(term.attempt, term.lost_at - sent)
-            )
+            response: lease_service_pb2.RenewLeaseResponse = await call(lease._stub.RenewLease, request, timeout)
         except UsmError:
             lease._return_activity(activity)
             raise
