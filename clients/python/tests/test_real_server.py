@@ -18,6 +18,7 @@ from usm.v1 import lease_service_pb2, login_service_pb2, session_pb2
 from usm_client import Client, Lease, LeaseLost, UsmError, telethon
 
 WORKER = Path(__file__).parent.parent / "examples" / "telethon_worker.py"
+ASKING_WORKER = Path(__file__).parents[3] / "tests" / "chaos" / "telethon_worker.py"
 
 
 async def poll(condition: object, timeout: float = 10.0) -> None:
@@ -262,3 +263,51 @@ async def test_a_worker_that_is_killed_leaves_the_session_to_the_next_after_its_
         async with client.lease(TENANT, account.app_id, "worker-2", wait=45) as lease:
             assert lease.epoch == 2
             lease.confirm_connections_closed()
+
+
+async def start_asking(real: RealServer, account: Account) -> Process:
+    """A worker that asks Telegram twice a second; returns once it does."""
+    environment = {**os.environ, "USM_TOKEN": real.token}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(ASKING_WORKER), "--server", real.url, "--tenant-id", TENANT, "--app-id", account.app_id,
+        "--holder", "worker-1", "--ttl", "10", "--hold", "600", "--rounds", "1",
+        stdout=PIPE, stderr=PIPE, env=environment,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while json.loads(await asyncio.wait_for(process.stdout.readline(), 30))["event"] != "asked":
+        pass
+    return process
+
+
+async def test_a_worker_that_was_stopped_beyond_its_time_says_nothing_more_to_telegram(real: RealServer) -> None:
+    await asyncio.gather(stop_and_go_on(real, kicked=False), stop_and_go_on(real, kicked=True))
+
+
+async def stop_and_go_on(real: RealServer, *, kicked: bool) -> None:
+    """``kicked``: the data centre closes the connection meanwhile."""
+    account = await real.account()
+    worker = await start_asking(real, account)
+    try:
+        worker.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+
+        async def is_over() -> bool:
+            return time.monotonic() > stopped + 10.5
+
+        await poll(is_over, timeout=15)
+        if kicked:
+            await real.sandbox("/kick", {"key": account.key})
+        said = len(await real.sandbox(f"/calls?key={account.key}"))
+        worker.send_signal(signal.SIGCONT)
+        code, out, err = await ended(worker)
+        assert code == 0, err
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+    lines = [json.loads(line) for line in out.splitlines()]
+    after = [line["event"] for line in lines if line["t"] > (stopped + 10) * 1e9]
+    assert "closed" in after and "asked" not in after and "connected" not in after, lines
+    assert await real.open_connections(account) == 0
+    calls = await real.sandbox(f"/calls?key={account.key}")
+    assert [call["kind"] for call in calls[said:] if call["kind"] in ("rpc", "service", "handshake")] == []
