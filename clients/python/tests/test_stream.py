@@ -11,6 +11,7 @@ from fake_service import SECRETS, SILENCE, TOKEN, Answer, FakeService, FakeStrea
 from usm.v1 import lease_service_pb2
 from usm_client import Client, LeaseLost
 from usm_client._context import LeaseContext
+from usm_client._stream import Room
 from usm_client.term import reopening
 
 TTL = 3.0
@@ -147,6 +148,29 @@ async def test_a_service_without_streams_is_asked_once(service: FakeService) -> 
     async with Client(service.url, TOKEN) as client, lease(client) as held:
         await until(lambda: len(service.calls["renew"]) >= 3)
         assert len(service.calls["hold"]) == 1 and not held.lost.is_set()
+
+
+async def test_more_leases_than_streams_are_kept_by_calls(service: FakeService) -> None:
+    service.stream = answers
+    async with Client(service.url, TOKEN) as client:
+        client._room = Room(1)
+        async with lease(client) as first:
+            await until(lambda: len(service.calls["attach"]) == 1)
+            async with lease(client) as second:
+                await until(lambda: len(service.calls["renew"]) >= 1)
+                assert len(service.calls["hold"]) == 1 and not (first.lost.is_set() or second.lost.is_set())
+        async with lease(client):
+            await until(lambda: len(service.calls["hold"]) == 2)
+
+
+async def test_a_client_that_was_closed_ends_its_leases_in_time(service: FakeService) -> None:
+    service.stream = answers
+    client = Client(service.url, TOKEN)
+    async with lease(client) as held:
+        await until(lambda: len(service.calls["attach"]) == 1)
+        await client.close()
+        await asyncio.wait_for(held.lost.wait(), 10)
+        assert held.loss is not None and held.loss.reason == "EXPIRED" and held.remaining() > 0
 
 
 @pytest.mark.parametrize("reason", ["LEASE_NOT_HELD", "LEASE_EPOCH_STALE"])

@@ -16,6 +16,7 @@ from usm.v1 import lease_service_pb2, material_pb2
 
 from ._calls import call, finish, log, repeat
 from ._keeper import Keeper
+from ._stream import Room
 from .errors import LeaseLost, UsmError
 from .lease import CALL_TIMEOUT, Lease, Stub
 from .material import Material
@@ -30,6 +31,7 @@ class LeaseContext:
     def __init__(
         self,
         stub: Stub,
+        room: Room,
         *,
         tenant_id: str,
         app_id: str,
@@ -40,6 +42,7 @@ class LeaseContext:
         stop_before: float,
     ) -> None:
         self._stub = stub
+        self._room = room
         self._stop_before = stop_before
         self._wait = min(max(wait, 0.0), _WAIT_MAX)
         # One id for every attempt: an answer that gets lost does not cost a second lease.
@@ -79,7 +82,8 @@ class LeaseContext:
             term = Term.from_lease(sent, granted, self._stop_before)
             if not granted.lease_id or term is None:
                 raise UsmError("INTERNAL", "the answer grants no lease", code=grpc.StatusCode.DATA_LOSS)
-            return Lease(self._stub, granted, Material.from_message(response.material), term, self._stop_before)
+            material = Material.from_message(response.material)
+            return Lease(self._stub, self._room, granted, material, term, self._stop_before)
 
         return await repeat(until, attempt)
 

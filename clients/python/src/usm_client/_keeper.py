@@ -114,24 +114,37 @@ class Keeper:
 
     async def _hold(self) -> LeaseLost | None:
         """Attaches to the service and beats, until the stream or the lease is over."""
-        lease = self._lease
-        stream = Stream(lease._stub.HoldLease)
+        room = self._lease._room
+        if not room.enter():
+            self._reopen_later(None)
+            return None
         try:
-            return await _Beats(self, stream).follow()
+            return await self._beats()
         except UsmError as error:
+            lease = self._lease
             if error.reason in _ENDING:
                 return LeaseLost(error.reason, error)
             if error.code is grpc.StatusCode.UNIMPLEMENTED:
                 log.debug("The service holds no streams: %s/%s is renewed by calls", lease.tenant_id, lease.app_id)
                 self._reopen_at = _NEVER
-                return None
-            log.info("The stream of %s/%s ended, calls go on: %s", lease.tenant_id, lease.app_id, error)
-            wait = max(reopening(self._streams_failed, random.random()), error.retry_after or 0.0)
-            self._reopen_at = time.monotonic() + wait
-            self._streams_failed += 1
+            else:
+                log.info("The stream of %s/%s ended, calls go on: %s", lease.tenant_id, lease.app_id, error)
+                self._reopen_later(error.retry_after)
             return None
         finally:
+            room.leave()
+
+    async def _beats(self) -> LeaseLost | None:
+        stream = Stream(self._lease._stub.HoldLease)
+        try:
+            return await _Beats(self, stream).follow()
+        finally:
             await stream.close()
+
+    def _reopen_later(self, retry_after: float | None) -> None:
+        wait = max(reopening(self._streams_failed, random.random()), retry_after or 0.0)
+        self._reopen_at = time.monotonic() + wait
+        self._streams_failed += 1
 
 
 class _Beats:

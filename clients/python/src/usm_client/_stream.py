@@ -11,15 +11,40 @@ from usm.v1 import lease_service_pb2
 
 from .errors import UsmError
 
+STREAMS_MAX = 100
+"""Streams of one client at once. A service takes a few hundred calls a connection: what renews and gives back needs room
+beside the streams, or it would wait for one of them to end. Further leases are kept by calls."""
 _CLOSE_TIMEOUT = 1.0
+
+
+class Room:
+    """How many more streams a client may open."""
+
+    def __init__(self, most: int = STREAMS_MAX) -> None:
+        self._left = most
+
+    def enter(self) -> bool:
+        """Takes a place, if there is one."""
+        if self._left <= 0:
+            return False
+        self._left -= 1
+        return True
+
+    def leave(self) -> None:
+        """Gives the place back."""
+        self._left += 1
 
 
 class Stream:
     """An open call. Close it, whatever happened."""
 
     def __init__(self, hold: Any) -> None:
+        """Raises ``UsmError``."""
         self._requests: asyncio.Queue[lease_service_pb2.HoldLeaseRequest | None] = asyncio.Queue()
-        self._call = hold(self._sending())
+        try:
+            self._call = hold(self._sending())
+        except Exception as error:  # the channel was closed
+            raise UsmError("CANCELLED", "the client is closed", code=grpc.StatusCode.CANCELLED) from error
         self._reading: asyncio.Task[lease_service_pb2.HoldLeaseResponse | None] | None = None
 
     def attach(self, lease_id: str, epoch: int) -> None:

@@ -17,6 +17,7 @@ from usm.v1.system_service_pb2_grpc import SystemServiceStub
 
 from . import _calls
 from ._context import LeaseContext
+from ._stream import Room
 from .material import format_number
 from .term import STOP_BEFORE
 
@@ -90,6 +91,7 @@ class Client:
             self._channel = grpc.aio.secure_channel(target, credentials, options, interceptors=interceptors)
         else:
             self._channel = grpc.aio.insecure_channel(target, options, interceptors=interceptors)
+        self._room = Room()
         self.sessions = SessionServiceStub(self._channel)
         self.logins = LoginServiceStub(self._channel)
         self.leases = LeaseServiceStub(self._channel)
@@ -129,6 +131,7 @@ class Client:
         """
         return LeaseContext(
             self.leases,
+            self._room,
             tenant_id=tenant_id,
             app_id=app_id,
             holder=holder,

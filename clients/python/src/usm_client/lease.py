@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from usm.v1 import lease_pb2, lease_service_pb2, session_pb2
 
 from ._calls import call, log, repeat
+from ._stream import Room
 from .errors import LeaseLost
 from .material import Material, format_number
 from .term import Term
@@ -49,7 +50,15 @@ class Lease:
     loss: LeaseLost | None
     """Why the lease is over, once ``lost`` is set."""
 
-    def __init__(self, stub: Stub, message: lease_pb2.Lease, material: Material, term: Term, stop_before: float) -> None:
+    def __init__(
+        self,
+        stub: Stub,
+        room: Room,
+        message: lease_pb2.Lease,
+        material: Material,
+        term: Term,
+        stop_before: float,
+    ) -> None:
         self.tenant_id = message.tenant_id
         self.app_id = message.app_id
         self.holder = message.holder
@@ -58,6 +67,7 @@ class Lease:
         self.lost = asyncio.Event()
         self.loss = None
         self._stub = stub
+        self._room = room
         self._lease_id = message.lease_id
         self._term = term
         self._stop_before = stop_before
