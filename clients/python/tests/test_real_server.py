@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from real_server import TENANT, Account, RealServer
+from real_server import TENANT, Account, RealServer, telethon_string
 from usm.v1 import lease_service_pb2, login_service_pb2, session_pb2
 from usm_client import Client, Lease, LeaseLost, UsmError, telethon
 
@@ -178,6 +178,51 @@ async def test_an_evicted_holder_is_disconnected_before_its_time(real: RealServe
         assert caught.value.reason == "LEASE_DRAINING"
         async with client.lease(TENANT, account.app_id, "worker-2", wait=1) as again:
             again.confirm_connections_closed()
+
+
+async def test_a_holder_hears_over_its_stream_that_it_is_to_stop(real: RealServer) -> None:
+    account = await real.account()
+    async with real.client() as client:
+        with pytest.raises(LeaseLost) as caught:
+            async with client.lease(TENANT, account.app_id, "worker-1", ttl=600) as lease:
+                granted = lease.deadline
+                async with telethon.connect(lease) as telegram:
+                    await poll(lambda: _is(_moved(lease, granted), True))  # attached
+                    request = lease_service_pb2.EvictLeaseRequest(tenant_id=TENANT, app_id=account.app_id)
+                    await client.call(client.leases.EvictLease, request)
+                    await asyncio.wait_for(lease.lost.wait(), 5)
+                    await poll(lambda: _is(real.open_connections(account), 0))
+                    await telegram.get_me()
+        assert (caught.value.reason, caught.value.drain) == ("LEASE_DRAINING", "EVICTED")
+        async with client.lease(TENANT, account.app_id, "worker-2", wait=1) as again:
+            again.confirm_connections_closed()
+
+
+async def _moved(lease: Lease, deadline: float) -> bool:
+    return lease.deadline > deadline
+
+
+async def test_what_a_holder_saved_is_lent_to_the_next(real: RealServer) -> None:
+    account = await real.account()
+    await real.sandbox("/user_state", {"user_id": account.user_id, "dc": 1})  # Telegram moves the account
+    minted = await real.sandbox("/mint", {"dc": 1, "user_id": account.user_id})
+    text = telethon_string(1, minted["port"], bytes.fromhex(minted["auth_key"]))
+    async with real.client() as client:
+        async with client.lease(TENANT, account.app_id, "worker-1") as lease:
+            version = lease.material.material_version
+            session = await lease.save(text)
+            assert session.app_id == account.app_id
+            for wrong in ("no session", telethon_string(1, minted["port"], bytes(range(256)))):
+                with pytest.raises(UsmError, match="MATERIAL_INVALID"):
+                    await lease.save(wrong)
+            lease.confirm_connections_closed()
+        async with client.lease(TENANT, account.app_id, "worker-2") as lease:
+            assert lease.material.material_version > version and lease.material.dc_id == 1
+            async with telethon.connect(lease) as telegram:
+                assert (await telegram.get_me()).id == account.user_id
+        with pytest.raises(UsmError) as caught:
+            await lease.save(text)
+        assert caught.value.reason in ("LEASE_NOT_HELD", "LEASE_EPOCH_STALE")
 
 
 async def test_an_authorization_that_telegram_ended_is_told_and_released(real: RealServer) -> None:
