@@ -9,7 +9,9 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -157,6 +159,29 @@ async def test_a_lease_is_renewed_while_it_is_used(real: RealServer) -> None:
                 first = lease.deadline
                 assert (await telegram.get_me()).id == account.user_id
         assert not lease.lost.is_set() and lease.remaining() > 5
+
+
+async def test_telegram_is_told_the_deadline_on_each_connection_and_renewal(real: RealServer) -> None:
+    account = await real.account()
+
+    async def pings() -> int:
+        calls = await real.sandbox(f"/calls?key={account.key}")
+        return sum(call["method"] == "ping_delay_disconnect" for call in calls)
+
+    async with real.client() as client, client.lease(TENANT, account.app_id, "worker-1", ttl=600) as lease:
+        async with telethon.connect(lease) as telegram:
+            await poll(lambda: _at_least(pings(), 1))
+            before = await pings()
+            await real.sandbox("/kick", {"key": account.key})
+            await poll(lambda: _at_least(pings(), before + 1))
+            assert (await telegram.get_me()).id == account.user_id
+            before = await pings()
+            lease._extended.set()
+            await poll(lambda: _at_least(pings(), before + 1))
+
+
+async def _at_least(value: Coroutine[Any, Any, int], least: int) -> bool:
+    return await value >= least
 
 
 async def _renewed(lease: Lease, deadline: float) -> bool:
@@ -324,25 +349,21 @@ async def start_asking(real: RealServer, account: Account) -> Process:
     return process
 
 
-async def test_a_worker_that_was_stopped_beyond_its_time_says_nothing_more_to_telegram(real: RealServer) -> None:
-    await asyncio.gather(stop_and_go_on(real, kicked=False), stop_and_go_on(real, kicked=True))
-
-
-async def stop_and_go_on(real: RealServer, *, kicked: bool) -> None:
-    """``kicked``: the data centre closes the connection meanwhile."""
+async def test_a_worker_that_is_stopped_beyond_its_time_is_disconnected_and_says_nothing_more(real: RealServer) -> None:
     account = await real.account()
     worker = await start_asking(real, account)
     try:
         worker.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
+        assert await real.open_connections(account) == 1
+        # Telegram was asked to.
+        await poll(lambda: _is(real.open_connections(account), 0), timeout=11)
+        said = len(await real.sandbox(f"/calls?key={account.key}"))
 
         async def is_over() -> bool:
             return time.monotonic() > stopped + 10.5
 
         await poll(is_over, timeout=15)
-        if kicked:
-            await real.sandbox("/kick", {"key": account.key})
-        said = len(await real.sandbox(f"/calls?key={account.key}"))
         worker.send_signal(signal.SIGCONT)
         code, out, err = await ended(worker)
         assert code == 0, err
@@ -353,6 +374,5 @@ async def stop_and_go_on(real: RealServer, *, kicked: bool) -> None:
     lines = [json.loads(line) for line in out.splitlines()]
     after = [line["event"] for line in lines if line["t"] > (stopped + 10) * 1e9]
     assert "closed" in after and "asked" not in after and "connected" not in after, lines
-    assert await real.open_connections(account) == 0
     calls = await real.sandbox(f"/calls?key={account.key}")
     assert [call["kind"] for call in calls[said:] if call["kind"] in ("rpc", "service", "handshake")] == []

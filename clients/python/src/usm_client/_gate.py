@@ -28,6 +28,9 @@ def _never() -> bool:
 class Gate:
     """Every connection that Telethon opens for one lease. ``is_over`` tells whether the lease has ended."""
 
+    on_open: Callable[[], None] | None = None
+    """Called after each connection."""
+
     def __init__(self, is_over: Callable[[], bool] = _never) -> None:
         self._is_over = is_over
         self._shut = False
@@ -98,6 +101,8 @@ class Gate:
                 elif connection._gated is not None:
                     connection._gated.close()
             self.check()
+            if self.on_open is not None:
+                self.on_open()
         finally:
             self._opening -= 1
 

@@ -108,6 +108,7 @@ class Keeper:
 
     def _extended(self, term: Term) -> None:
         self._lease._term = term
+        self._lease._extended.set()
         self._retry_at, self._calls_failed = 0.0, 0
 
     # By a stream

@@ -70,6 +70,8 @@ class Lease:
         self._room = room
         self._lease_id = message.lease_id
         self._term = term
+        self._extended = asyncio.Event()
+        """Set by each renewal, for whoever clears it."""
         self._stop_before = stop_before
         self._activity: float | None = None
         self._closed = False

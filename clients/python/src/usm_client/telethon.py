@@ -21,6 +21,7 @@ from telethon.sessions import StringSession
 
 from ._calls import finish, log
 from ._gate import ABORT_TIMEOUT, Gate, gated
+from ._limit import Limit
 from .errors import UsmError
 from .lease import Lease
 from .material import Material, Proxy
@@ -61,18 +62,20 @@ class TelethonConnection:
         self._gate = Gate(lease.is_over)
         self._client = _client(lease.material, api_id, client_kwargs, self._gate)
         self._client._on_answer = self._answered
+        self._limit = Limit(lease, self._client)
+        self._gate.on_open = self._limit.connected
         self._lent = _identity(self._client)
         self._accepted: _Identity | None = None
         """What Telegram last answered to as a logged-in session."""
         self._closing: asyncio.Task[None] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._closed_by_loss = False
 
     async def __aenter__(self) -> TelegramClient:
         task = asyncio.current_task()
         self._cancelling: int = task.cancelling() if task is not None and hasattr(task, "cancelling") else 0
         self._lease.expect_connections()
-        self._watcher = asyncio.ensure_future(self._watch())
+        self._tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._limit.run())]
         try:
             await self._connect()
         except BaseException as error:
@@ -140,9 +143,10 @@ class TelethonConnection:
     async def _leave(self, exc: BaseException | None) -> None:
         await self._close()
         await self._write_back()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait({self._watcher})
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if (answer := _ending_answer(exc)) is not None:
             try:
                 await self._lease.report_error(*answer)
