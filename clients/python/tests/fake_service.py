@@ -70,8 +70,9 @@ class FakeStream:
         await self._send(lease=lease, renewed=lease_service_pb2.Renewed(beat=beat))
 
     async def draining(self, reason: str, deadline: float = 1.0) -> None:
-        number = lease_service_pb2.LeaseDrainReason.Value(f"LEASE_DRAIN_REASON_{reason}") if reason else 99
-        await self._send(draining=lease_service_pb2.Draining(reason=number, deadline=duration(deadline)))  # type: ignore[arg-type]
+        """An empty reason is one of a later version."""
+        number: Any = lease_service_pb2.LeaseDrainReason.Value(f"LEASE_DRAIN_REASON_{reason}") if reason else 99
+        await self._send(draining=lease_service_pb2.Draining(reason=number, deadline=duration(deadline)))
 
     async def lost(self, reason: str) -> None:
         number = lease_service_pb2.LeaseLossReason.Value(f"LEASE_LOSS_REASON_{reason}")

@@ -88,7 +88,7 @@ class LeaseContext:
         return await repeat(until, attempt)
 
     async def _refresh(self, lease: Lease) -> None:
-        """Renews at once: the time counts from before the call, and the queue has taken it. Nothing is connected yet."""
+        """Renews at once: the time counts from before the call, and waiting has taken it. Nothing is connected yet."""
         try:
             await Keeper(lease).refresh()
         except UsmError as error:
@@ -153,9 +153,8 @@ class LeaseContext:
         try:
             await lease.release()
         except UsmError as error:
-            log.warning(
-                "The lease of %s/%s could not be released, it expires by itself: %s", lease.tenant_id, lease.app_id, error
-            )
+            name = f"{lease.tenant_id}/{lease.app_id}"
+            log.warning("The lease of %s could not be released, it expires by itself: %s", name, error)
 
 
 def _set(duration: Duration, seconds: float) -> None:

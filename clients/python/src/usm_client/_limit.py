@@ -1,9 +1,9 @@
 """Has Telegram close the connection at the lease's deadline.
 
-A process that is stopped keeps its sockets and can close none, and Telegram may count an open one as a second user of the
-authorization. `ping_delay_disconnect` asks the server to close the connection after so many seconds unless another such
-ping comes (https://core.telegram.org/mtproto/service_messages), whatever became of the process. Telethon's own pings are
-of another kind and do not undo it.
+A process that is stopped keeps its sockets and can close none, and Telegram may count an open one as a second user of
+the authorization. ``ping_delay_disconnect`` asks the server to close the connection after so many seconds unless another
+such ping comes (https://core.telegram.org/mtproto/service_messages), whatever became of the process. Telethon's own
+pings are of another kind and do not undo it.
 """
 
 from __future__ import annotations

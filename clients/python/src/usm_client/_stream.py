@@ -1,4 +1,4 @@
-"""One call of ``HoldLease``: what is said and heard over it, with waits that end. Knows nothing of deadlines of leases."""
+"""One call of ``HoldLease``: what is said and heard over it, with waits that end. Knows nothing of a lease's time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from usm.v1 import lease_service_pb2
 from .errors import UsmError
 
 STREAMS_MAX = 100
-"""Streams of one client at once. A service takes a few hundred calls a connection: what renews and gives back needs room
-beside the streams, or it would wait for one of them to end. Further leases are kept by calls."""
+"""Streams of one client at once. A service takes a few hundred calls a connection: what renews and gives back needs
+room beside the streams, or it would wait for one of them to end. Further leases are kept by calls."""
 _CLOSE_TIMEOUT = 1.0
 
 

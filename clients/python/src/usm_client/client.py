@@ -122,10 +122,11 @@ class Client:
         """Borrows a session while the block runs: ``async with client.lease(…) as lease``.
 
         ``ttl`` is the time asked for and ``wait`` how long to queue for the session, in seconds. The lease renews
-        itself. When renewals are refused, or fail until ``stop_before`` seconds before the deadline, ``lease.lost`` is
-        set; a block that has not ended when the time is over is cancelled and ``LeaseLost`` raised. Leaving the block
-        releases the lease: the session is free at once if ``lease.confirm_connections_closed()`` was called (the
-        Telethon bridge does), else after the service's quiet gap.
+        itself. When renewals are refused, or fail until ``stop_before`` seconds before the deadline, or the service
+        wants the session back, ``lease.lost`` is set; a block that has not ended when the time is over is cancelled and
+        ``LeaseLost`` raised. Leaving the block releases the lease: the session is free at once if
+        ``lease.confirm_connections_closed()`` was called (the Telethon bridge does), else after the service's quiet
+        gap.
 
         Raises ``UsmError``, for example ``SESSION_LEASED`` with ``retry_after``.
         """
