@@ -37,6 +37,7 @@ from typing import Any
 from telethon import TelegramClient, errors
 from usm_client import Client, Lease, LeaseLost, UsmError, telethon
 from usm_client._calls import finish
+from usm_client._gate import Gate
 
 PATIENCE = 5.0
 """Seconds Telegram gets to answer a question."""
@@ -185,7 +186,7 @@ class Worker:
 
     async def overstay(self, lease: Lease) -> None:
         """Goes on asking whatever becomes of the lease."""
-        gate = telethon.Gate()  # that knows no end
+        gate = Gate()  # that knows no end
         telegram = telethon._client(lease.material, self.options.api_id, dict(TELETHON), gate)
         # A loss cancels the block at the deadline; this one goes on regardless.
         _, cancelled = await finish(self.ask_regardless(telegram, lease, gate))
@@ -193,7 +194,7 @@ class Worker:
             raise asyncio.CancelledError
         lease.confirm_connections_closed()
 
-    async def ask_regardless(self, telegram: TelegramClient, lease: Lease, gate: telethon.Gate) -> None:
+    async def ask_regardless(self, telegram: TelegramClient, lease: Lease, gate: Gate) -> None:
         telling = asyncio.ensure_future(self.tell_loss(lease))
         since, end = now(), time.monotonic() + self.options.hold * self.random.uniform(0.3, 1.7)
         try:
