@@ -129,6 +129,19 @@ async def test_silence_of_everything_ends_the_lease_before_its_time(service: Fak
     assert len(service.calls["release"]) == 1
 
 
+async def test_a_process_that_did_not_run_beyond_its_time_knows_by_the_clock(service: FakeService) -> None:
+    service.stream = answers
+    async with Client(service.url, TOKEN) as client:
+        with pytest.raises(LeaseLost) as caught:
+            async with lease(client) as held:
+                await until(lambda: len(service.calls["beat"]) == 1)
+                time.sleep(TTL)  # nothing else runs meanwhile, as after SIGSTOP
+                assert held.is_over() and not held.lost.is_set()
+                await asyncio.sleep(60)
+        assert caught.value.reason == "EXPIRED"
+        assert len(service.calls["beat"]) == 1 and not service.calls["renew"], "an answer too late revives nothing"
+
+
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "FAILED_PRECONDITION", "OK"])
 async def test_a_stream_that_ends_is_opened_again_and_costs_nothing(service: FakeService, code: str) -> None:
     async def ends(stream: FakeStream) -> None:

@@ -48,12 +48,19 @@ class Limit:
         delay = int(self._lease.remaining())
         if delay < 1:
             return True  # what is open is being closed
-        try:
-            pong = self._client._sender.send(PingDelayDisconnectRequest(random.getrandbits(63), delay))
-        except ConnectionError:
-            return False
-        pong.add_done_callback(_forget)
-        return True
+        # Those to other data centres, for files, hear of it from the next renewal on.
+        for _, sender in self._client._borrowed_senders.values():
+            _ping(sender, delay)
+        return _ping(self._client._sender, delay)
+
+
+def _ping(sender: Any, delay: int) -> bool:
+    try:
+        pong = sender.send(PingDelayDisconnectRequest(random.getrandbits(63), delay))
+    except ConnectionError:
+        return False
+    pong.add_done_callback(_forget)
+    return True
 
 
 def _forget(pong: asyncio.Future[Any]) -> None:
