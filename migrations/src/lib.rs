@@ -7,6 +7,7 @@
 
 mod m0001_foundation;
 mod m0002_logins;
+mod m0003_leases;
 mod statements;
 
 pub use sea_orm_migration::{MigrationStatus, MigratorTrait};
@@ -27,7 +28,11 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_foundation::Migration), Box::new(m0002_logins::Migration)]
+        vec![
+            Box::new(m0001_foundation::Migration),
+            Box::new(m0002_logins::Migration),
+            Box::new(m0003_leases::Migration),
+        ]
     }
 }
 
@@ -57,7 +62,7 @@ pub fn postgres_script() -> String {
     script.push_str(
         "create table usm.seaql_migrations (\"version\" varchar not null primary key, \"applied_at\" bigint not null);\n",
     );
-    let steps = [m0001_foundation::up, m0002_logins::up];
+    let steps = [m0001_foundation::up, m0002_logins::up, m0003_leases::up];
     for sql in steps.iter().flat_map(|up| up(DbBackend::Postgres)) {
         script.push_str(sql.trim_end().trim_end_matches(';'));
         script.push_str(";\n");

@@ -68,6 +68,7 @@ impl App {
             request_id: None,
             lease_id: new_lease_id(),
             purpose: Purpose::Inspect,
+            queued: false,
         };
         let grant = match self.0.store.acquire(caller, &request).await? {
             store::Acquire::Granted(grant) => *grant,

@@ -169,12 +169,15 @@ impl State {
                 | Self::Revoked { .. } => refused(),
             },
             E::ValidationFailed => match self {
-                Self::Authorized { .. } => Ok(Self::Stale { reason: StaleReason::ValidationFailed }),
+                // What is merely overdue is lent; once it was refused it must not be.
+                Self::Authorized { .. } | Self::Stale { reason: StaleReason::ValidationOverdue } => {
+                    Ok(Self::Stale { reason: StaleReason::ValidationFailed })
+                }
                 Self::Absent { .. }
                 | Self::PendingQr(_)
                 | Self::PendingCode(_)
                 | Self::PendingPassword(_)
-                | Self::Stale { .. }
+                | Self::Stale { reason: StaleReason::ValidationFailed | StaleReason::Restored }
                 | Self::Revoked { .. } => refused(),
             },
             E::ValidationSucceeded => match self {

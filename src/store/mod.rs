@@ -40,7 +40,7 @@ pub mod settings;
 mod tokens;
 mod tx;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::DatabaseConnection;
 
@@ -48,7 +48,7 @@ use crate::domain::{secret::Secret, session::Environment};
 pub use crate::store::{
     error::Error,
     events::EventFilter,
-    leases::{Acquire, Grant, Released, Renew},
+    leases::{Acquire, Grant, Holds, Place, Released, Renew, Standing},
     log_outs::{LogOut, NewLogOut},
     sessions::{Change, Expected, LeaseFilter, LeaseRule, MaterialChange, SessionFilter, TicketRule},
 };
@@ -106,6 +106,8 @@ pub struct Store {
     write: DatabaseConnection,
     environment: Environment,
     quiet_gap: Duration,
+    /// Where grants, renewals and releases are served.
+    desk: Arc<leases::desk::Desk>,
 }
 
 impl Store {

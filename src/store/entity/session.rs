@@ -46,6 +46,8 @@ pub struct Model {
     /// What each renewal extends the lease by.
     pub lease_ttl: Option<i64>,
     pub lease_evicted: bool,
+    /// Why it is not renewed any more.
+    pub lease_drain_reason: Option<String>,
     pub lease_released: bool,
     pub create_time: i64,
     pub update_time: i64,
