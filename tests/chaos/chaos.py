@@ -52,6 +52,9 @@ def arguments():
     unknown = set(options.faults.split(",") if options.faults else []) - set(KINDS)
     if unknown:
         parser.error(f"there is no fault {', '.join(sorted(unknown))}")
+    if options.broken:
+        # Nobody gives a session back in time by chance.
+        options.hold = 10 * options.ttl
     if options.broken == "quiet-gap":
         options.quiet_gap = 0
     if options.broken == "ignore-deadline":
@@ -108,7 +111,7 @@ class Run:
         """Everything that was seen against the rule; tells whether two were connected at once."""
         world = self.world
         by_workers, both = check(world.history.lines)
-        self.duplicates, self.overlaps = world.watch.duplicates(), len(world.watch.overlaps)
+        self.duplicates, self.overlaps = world.watch.duplicates, len(world.watch.overlaps)
         self.problems += by_workers + world.problems
         self.problems += [f"Telegram saw two connections: {it}" for it in world.watch.overlaps]
         if self.duplicates:

@@ -4,6 +4,10 @@ import collections
 import json
 import time
 
+# A worker that was stopped learns within this time, in nanoseconds, what became of its connection meanwhile. Until then
+# its lines say nothing of it, and Telegram's own record decides.
+WAKE = 1_000_000_000
+
 
 class History:
     """Lines of workers and of the harness, in the order in which they came, kept as JSON lines too."""
@@ -25,25 +29,57 @@ def of(line):
 
 
 class Grant:
-    """One lease from its grant to the end of the last connection made with it."""
+    """One lease, and when a worker had a connection with it."""
 
     def __init__(self, epoch, worker, life):
         self.epoch, self.worker, self.life = epoch, worker, life
-        self.granted, self.connected, self.closed, self.asked, self.times = None, None, None, [], 0
+        self.granted, self.times, self.asked = None, 0, []
+        # Spans of time with a connection; the last one has no end while it is open.
+        self.spans, self.stopped, self.continued = [], False, None
 
     def take(self, line):
         event, t = line["event"], line["t"]
         if event == "granted":
             self.times += 1
             self.granted = t if self.granted is None else self.granted
-        elif event == "connected":
-            self.connected = t if self.connected is None else self.connected
-            self.closed = None
+        elif event == "connected" and not self.is_open():
+            self.spans.append([t, None])
         elif event == "asked":
             # A worker that says when it sent the question is held to that.
-            self.asked.append(line.get("sent", t))
-        elif event == "closed" and self.connected is not None:
-            self.closed = t
+            waking = self.continued is not None and t < self.continued + WAKE
+            if "sent" in line or not waking:
+                self.asked.append(line.get("sent", t))
+        elif event == "closed":
+            self.close(t)
+
+    def is_open(self):
+        return bool(self.spans) and self.spans[-1][1] is None
+
+    def close(self, t):
+        self.stopped = False
+        if self.is_open():
+            self.spans[-1][1] = t
+            if self.spans[-1][0] >= t:
+                self.spans.pop()
+
+    def stop(self, t):
+        if self.is_open():
+            self.close(t)
+            self.stopped = True
+
+    def go_on(self, t):
+        self.continued = t
+        if self.stopped:
+            self.stopped = False
+            self.spans.append([t + WAKE, None])
+
+    def shares(self, other):
+        """Whether both had a connection at one time."""
+        return any(
+            (end is None or begin < end) and (other_end is None or other_begin < other_end)
+            for other_begin, end in self.spans
+            for begin, other_end in other.spans
+        )
 
     def __repr__(self):
         return f"epoch {self.epoch} of {self.worker}"
@@ -54,10 +90,13 @@ def collect(lines):
     sessions, by_life, wrong = collections.defaultdict(dict), collections.defaultdict(list), []
     for line in lines:
         worker, life = line.get("worker"), line.get("life")
-        if line["event"] == "died":
-            for grant in by_life[worker, life]:
-                if grant.connected is not None and grant.closed is None:
-                    grant.closed = line["t"]
+        for grant in by_life[worker, life]:
+            if line["event"] == "died":
+                grant.close(line["t"])
+            elif line["event"] == "stopped":
+                grant.stop(line["t"])
+            elif line["event"] == "continued":
+                grant.go_on(line["t"])
         if line.get("epoch") is None or line.get("app") is None:
             continue
         grants = sessions[of(line)]
@@ -70,20 +109,12 @@ def collect(lines):
             continue
         grant.take(line)
     for session, grants in sessions.items():
-        wrong += [f"{session}: {grant} was granted {grant.times} times" for grant in grants.values() if grant.times > 1]
-        wrong += [f"{session}: {grant} connected without a grant" for grant in grants.values()
-                  if grant.connected is not None and grant.granted is None]
+        for grant in grants.values():
+            if grant.times > 1:
+                wrong.append(f"{session}: {grant} was granted {grant.times} times")
+            if grant.spans and grant.granted is None:
+                wrong.append(f"{session}: {grant} connected without a grant")
     return sessions, wrong
-
-
-def overlaps(grants):
-    """Pairs of grants that were connected at the same time, by what their workers said."""
-    found, connected = [], sorted((it for it in grants if it.connected is not None), key=lambda it: it.connected)
-    for at, earlier in enumerate(connected):
-        for later in connected[at + 1:]:
-            if earlier.closed is None or later.connected < earlier.closed:
-                found.append((earlier, later))
-    return found
 
 
 def check(lines):
@@ -91,12 +122,14 @@ def check(lines):
     sessions, wrong = collect(lines)
     both = 0
     for session, grants in sorted(sessions.items()):
-        for earlier, later in overlaps(grants.values()):
-            both += 1
-            wrong.append(f"{session}: {earlier} and {later} were connected at once")
         # By their connections: an answer that was held up may tell of a grant that is long over.
-        order = sorted((it for it in grants.values() if it.connected is not None), key=lambda it: it.connected)
-        for before, after in zip(order, order[1:], strict=False):
+        connected = sorted((it for it in grants.values() if it.spans), key=lambda it: it.spans[0][0])
+        for at, earlier in enumerate(connected):
+            for later in connected[at + 1:]:
+                if earlier.shares(later):
+                    both += 1
+                    wrong.append(f"{session}: {earlier} and {later} were connected at once")
+        for before, after in zip(connected, connected[1:], strict=False):
             if after.epoch <= before.epoch:
                 wrong.append(f"{session}: {after} connected after {before}")
         for grant in grants.values():

@@ -89,6 +89,8 @@ class Relay:
         self.pairs.add(pair)
         try:
             await pair.run()
+        except asyncio.CancelledError:
+            pair.cut()  # the run is over
         finally:
             self.pairs.discard(pair)
 

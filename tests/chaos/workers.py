@@ -70,6 +70,8 @@ class Worker:
                 return
             if number in (signal.SIGSTOP, signal.SIGCONT):
                 self.stopped = number == signal.SIGSTOP
+                event = "stopped" if self.stopped else "continued"
+                self.history.record(event=event, worker=self.name, life=self.life)
 
     async def end(self, patience=15):
         """As a deploy ends it; outright if it does not go."""

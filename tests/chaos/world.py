@@ -48,7 +48,7 @@ class World:
             if (answer := told(await self.operator.take_in(session, account))) != "done":
                 raise RuntimeError(f"a session cannot be imported: {answer}")
             self.accounts.append(account)
-        self.watch = Watch(self.sandbox, HOME_DC)
+        self.watch = Watch(self.sandbox, HOME_DC, self.folder / "telegram.jsonl")
         self.watching = asyncio.create_task(self.watch.run())
         self.faults = Faults(self)
         for number in range(self.options.workers):
@@ -83,7 +83,7 @@ class World:
 
     def found(self):
         """Whether Telegram saw two at once."""
-        return bool(self.watch.overlaps)
+        return bool(self.watch.overlaps or self.watch.duplicates)
 
     async def end(self):
         """Workers go as a deploy ends them, and everybody has said what there is to say."""
