@@ -1,6 +1,6 @@
 # The two commands that matter: `make test` and `cargo run --release -- quickstart`.
 
-.PHONY: bench-logins test lint docs generate page size
+.PHONY: bench-logins chaos test lint docs generate page size
 
 # Everything: installs what is missing where it may, starts its own servers, ends with a summary.
 test:
@@ -30,3 +30,7 @@ size:
 # Memory per pending QR login, against its budget and beside a Telethon client for each. Takes about ten minutes.
 bench-logins:
 	@tests/suite/bench-logins
+
+# Hurts the whole service for DURATION seconds while workers share sessions; see docs/chaos.md. SEED repeats a run.
+chaos:
+	@tests/suite/chaos --duration $(or $(DURATION),120) $(if $(SEED),--seed $(SEED))

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from faults import KINDS, Fault, schedule
+from faults import BY_DEFAULT, KINDS, Fault, schedule
 from history import check, longest_wait
 from world import World
 
@@ -25,6 +25,13 @@ ROOM = 15
 FIRST_GRANT = 30
 # A run is a failure unless each session is granted at least once in so many seconds.
 GRANT_EVERY = 30
+
+
+def kinds(text):
+    named = text.split(",")
+    if unknown := set(named) - set(KINDS):
+        raise argparse.ArgumentTypeError(f"there is no fault {', '.join(sorted(unknown))}")
+    return named
 
 
 def arguments():
@@ -40,7 +47,9 @@ def arguments():
     parser.add_argument("--quiet-gap", type=float, default=3, help="USM_LEASE_QUIET_GAP")
     parser.add_argument("--worker", type=pathlib.Path, action="append", help="program of a worker; several take turns")
     parser.add_argument("--worker-flag", dest="worker_flags", action="append", default=[], help="a flag for each worker")
-    parser.add_argument("--faults", help=f"only these kinds, separated by commas: {', '.join(KINDS)}")
+    parser.add_argument("--faults", type=kinds, default=BY_DEFAULT, help=f"only these, of {', '.join(KINDS)}")
+    parser.add_argument("--without", type=kinds, default=[], help="not these")
+    parser.add_argument("--every", type=float, default=2.0, help="seconds between two faults, on average")
     parser.add_argument("--break", dest="broken", choices=["quiet-gap", "ignore-deadline"],
                         help="takes one of the rules away")
     parser.add_argument("--expect-overlap", action="store_true", help="succeed if two were connected at once")
@@ -49,9 +58,7 @@ def arguments():
     options.usm = options.usm.resolve()
     options.worker = [it.resolve() for it in options.worker or [HERE / "telethon_worker.py"]]
     options.seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
-    unknown = set(options.faults.split(",") if options.faults else []) - set(KINDS)
-    if unknown:
-        parser.error(f"there is no fault {', '.join(sorted(unknown))}")
+    options.faults = [kind for kind in options.faults if kind not in options.without]
     if options.broken:
         # Nobody gives a session back in time by chance.
         options.hold = 10 * options.ttl
@@ -68,7 +75,7 @@ def plan(options):
         return [Fault(1.0 + 2 * at, "link-part", at / 4, 1.0) for at in range(4)]
     if options.broken == "quiet-gap":
         return [Fault(1.0 + 2 * at, "telegram-late", at / 4, 1.0) for at in range(4)]
-    return schedule(options.seed, options.duration, options.faults.split(",") if options.faults else None)
+    return schedule(options.seed, options.duration, options.faults, options.every)
 
 
 class Run:

@@ -18,8 +18,9 @@ KINDS = {
     # Not by itself: what it shows is not the service's to prevent.
     "telegram-lag": 0,
 }
-# At least this many seconds between two faults, and that many on average beyond it.
-SPACING, MORE = 0.3, 1.7
+# Between two faults at least, in seconds.
+SPACING = 0.2
+BY_DEFAULT = [kind for kind, often in KINDS.items() if often]
 
 
 class Fault:
@@ -35,16 +36,15 @@ class Fault:
         return least + self.size * (most - least)
 
 
-def schedule(seed, duration, kinds=None):
-    """Every kind comes once before any comes at random, as far as the time goes."""
+def schedule(seed, duration, kinds, every):
+    """One fault after so many seconds on average. Each kind comes once before any comes at random."""
     drawn = random.Random(seed)
-    kinds = kinds or [kind for kind, often in KINDS.items() if often]
     first = drawn.sample(kinds, len(kinds))
     faults, at = [], drawn.uniform(0.5, 1.5)
     while at < duration:
         kind = first.pop() if first else drawn.choices(kinds, [KINDS[kind] or 1 for kind in kinds])[0]
         faults.append(Fault(at, kind, drawn.random(), drawn.random()))
-        at += SPACING + drawn.expovariate(1 / MORE)
+        at += SPACING + drawn.expovariate(1 / max(0.01, every - SPACING))
     return faults
 
 
@@ -162,12 +162,15 @@ class Faults:
         quiet gap, if there is one. Nothing of the worker gets through until it has given up to release.
         """
         worker = fault.of(self.world.holders())
-        account = self.world.accounts[self.world.sessions.index(worker.session)]
-        async with self.locks[f"links of {worker.name}"]:
+        account, links = self.world.account(worker.session), self.world.links[worker.name]
+        # Nor is it stopped meanwhile: it would close its connection later than that.
+        async with self.locks[worker.name], self.locks[f"links of {worker.name}"]:
+            parting = asyncio.gather(*(link.part(self.world.ttl + 8) for link in links))
+            await asyncio.sleep(0)
             self.note(fault.kind, worker.name, held=worker.holds())
-            await self.end_late(account, self.world.ttl / 3 + self.world.ttl / 20 + 2.0)
-            links = self.world.links[worker.name]
-            await asyncio.gather(*(link.part(self.world.ttl + 8) for link in links))
+            if worker.holds():
+                await self.end_late(account, self.world.ttl / 3 + self.world.ttl / 20 + 2.0)
+            await parting
 
     async def telegram_lag(self, fault):
         """The ends of an account's connections reach Telegram late, whatever their worker says of them."""

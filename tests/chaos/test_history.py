@@ -1,6 +1,6 @@
 """The checkers can fail: crafted histories, each with one thing wrong."""
 
-from faults import KINDS, schedule
+from faults import BY_DEFAULT, schedule
 from history import WAKE, check, longest_wait
 from telegram import Watch
 
@@ -118,7 +118,7 @@ def test_connections_of_two_keys_and_one_after_the_other_are_right(tmp_path):
 
 def test_a_seed_draws_one_schedule_and_every_kind_comes():
     def told(seed):
-        return [(it.at, it.kind, it.who, it.size) for it in schedule(seed, 120)]
+        return [(it.at, it.kind, it.who, it.size) for it in schedule(seed, 120, BY_DEFAULT, 2.0)]
 
     assert told(7) == told(7) != told(8)
-    assert {kind for kind, often in KINDS.items() if often} <= {it[1] for it in told(7)}
+    assert set(BY_DEFAULT) <= {it[1] for it in told(7)}

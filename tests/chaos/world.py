@@ -81,6 +81,9 @@ class World:
     def holders(self):
         return [worker for worker in self.workers if worker.holds()] or self.workers
 
+    def account(self, session):
+        return self.accounts[self.sessions.index(session)]
+
     def found(self):
         """Whether Telegram saw two at once."""
         return bool(self.watch.overlaps or self.watch.duplicates)
