@@ -167,8 +167,10 @@ class Faults:
         async with self.locks[worker.name], self.locks[f"links of {worker.name}"]:
             parting = asyncio.gather(*(link.part(self.world.ttl + 8) for link in links))
             await asyncio.sleep(0)
-            self.note(fault.kind, worker.name, held=worker.holds())
-            if worker.holds():
+            # One that was stopped until now may not know yet that somebody else holds the session.
+            held = worker.holds() and worker.epoch == self.world.last_epoch(worker.session)
+            self.note(fault.kind, worker.name, held=held)
+            if held:
                 await self.end_late(account, self.world.ttl / 3 + self.world.ttl / 20 + 2.0)
             await parting
 

@@ -6,7 +6,7 @@ import time
 
 # A worker that was stopped learns within this time, in nanoseconds, what became of its connection meanwhile. Until then
 # its lines say nothing of it, and Telegram's own record decides.
-WAKE = 1_000_000_000
+WAKE = 3_000_000_000
 
 
 class History:
@@ -43,13 +43,14 @@ class Grant:
             self.times += 1
             self.granted = t if self.granted is None else self.granted
         elif event == "connected" and not self.is_open():
-            self.spans.append([t, None])
+            # Begun, rather than told of, where the worker says when that was.
+            self.spans.append([line.get("since", t), None])
         elif event == "asked":
             # A worker that says when it sent the question is held to that.
             waking = self.continued is not None and t < self.continued + WAKE
             if "sent" in line or not waking:
                 self.asked.append(line.get("sent", t))
-        elif event == "closed":
+        elif event == "closed" and line.get("confirmed", True):
             self.close(t)
 
     def is_open(self):

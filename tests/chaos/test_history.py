@@ -32,6 +32,16 @@ def test_a_connection_that_nobody_closed_is_open_for_ever():
     assert both == 1
 
 
+def test_a_close_that_is_not_confirmed_is_none():
+    unsure = line(2, "closed", confirmed=False)
+    assert check([*lease(1, 2, "a", 1)[:-1], unsure, *lease(3, 4, "b", 2)])[1] == 1
+
+
+def test_a_connection_begins_before_it_is_told_of():
+    early = line(3, "connected", "b", 2, since=int(1.5 * SECOND))
+    assert check([*lease(1, 2, "a", 1), line(1.4, "granted", "b", 2), early])[1] == 1
+
+
 def test_death_closes():
     died = {"t": 2 * SECOND, "event": "died", "worker": "a", "life": 1}
     assert check([*lease(1, 2, "a", 1)[:-1], died, *lease(3, 4, "b", 2)]) == ([], 0)

@@ -84,6 +84,9 @@ class World:
     def account(self, session):
         return self.accounts[self.sessions.index(session)]
 
+    def last_epoch(self, session):
+        return max((it["epoch"] for it in self.history.grants("/".join(session))), default=None)
+
     def found(self):
         """Whether Telegram saw two at once."""
         return bool(self.watch.overlaps or self.watch.duplicates)
