@@ -97,7 +97,7 @@ class Run:
         if missing := await self.granted(0, FIRST_GRANT):
             raise RuntimeError(f"never granted, before anything was hurt: {', '.join(missing)}")
         self.begin = time.monotonic_ns()
-        striking = asyncio.create_task(world.faults.run(plan(options)))
+        striking = asyncio.create_task(world.faults.run(plan(options), options.duration))
         # An authorization that Telegram has killed proves nothing more.
         while not striking.done() and not world.found():
             await asyncio.sleep(0.2)

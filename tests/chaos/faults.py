@@ -18,6 +18,7 @@ KINDS = {
     # Not by itself: what it shows is not the service's to prevent.
     "telegram-lag": 0,
 }
+LONG = {"worker-stop", "server-stop", "link-part", "telegram-late"}
 # Between two faults at least, in seconds.
 SPACING = 0.2
 BY_DEFAULT = [kind for kind, often in KINDS.items() if often]
@@ -37,15 +38,22 @@ class Fault:
 
 
 def schedule(seed, duration, kinds, every):
-    """One fault after so many seconds on average. Each kind comes once before any comes at random."""
+    """One fault after so many seconds on average. Each kind comes once before any comes at random.
+
+    Those that outlast a lease come before the others, so that short runs see their end too.
+    """
     drawn = random.Random(seed)
-    first = drawn.sample(kinds, len(kinds))
+    first = sorted(drawn.sample(kinds, len(kinds)), key=lambda kind: kind in LONG)
     faults, at = [], drawn.uniform(0.5, 1.5)
     while at < duration:
         kind = first.pop() if first else drawn.choices(kinds, [KINDS[kind] or 1 for kind in kinds])[0]
         faults.append(Fault(at, kind, drawn.random(), drawn.random()))
         at += SPACING + drawn.expovariate(1 / max(0.01, every - SPACING))
     return faults
+
+
+class Over(Exception):
+    """A fault waited for its victim until the end."""
 
 
 class Faults:
@@ -56,24 +64,39 @@ class Faults:
         self.locks = collections.defaultdict(asyncio.Lock)
         # Nothing is granted for longer than this after a holder fell silent.
         self.term = world.ttl + world.quiet_gap
+        self.over, self.end = asyncio.Event(), float("inf")
 
-    async def run(self, faults):
+    async def run(self, faults, duration):
+        """Strikes for so long; then everything that is hurt is mended."""
         begin = time.monotonic()
+        self.end = begin + duration
         for fault in faults:
             await asyncio.sleep(max(0.0, begin + fault.at - time.monotonic()))
-            task = asyncio.create_task(self.strike(fault))
-            self.tasks.add(task)
+            self.tasks.add(asyncio.create_task(self.strike(fault)))
+        await asyncio.sleep(max(0.0, self.end - time.monotonic()))
+        self.over.set()
         await asyncio.gather(*self.tasks)
+
+    async def rest(self, seconds):
+        """So long, unless it is all over before."""
+        try:
+            await asyncio.wait_for(self.over.wait(), seconds)
+        except asyncio.TimeoutError:
+            pass
 
     async def strike(self, fault):
         kind = fault.kind
         try:
             await getattr(self, kind.replace("-", "_"))(fault)
+        except Over:
+            pass
         except Exception as error:  # a fault that cannot be made is the harness's mistake, and is told
             self.failures.append(f"{kind}: {type(error).__name__}: {error}")
             self.world.history.record(event="fault-failed", kind=kind, error=repr(error))
 
     def note(self, kind, victim, **more):
+        if self.over.is_set():
+            raise Over
         self.counts[kind] += 1
         self.world.history.record(event="fault", kind=kind, victim=victim, **more)
 
@@ -82,7 +105,7 @@ class Faults:
         async with self.locks[server.name]:
             self.note(fault.kind, server.name)
             server.kill()
-            await asyncio.sleep(fault.seconds(0, 4))
+            await self.rest(fault.seconds(0, 4))
             await asyncio.to_thread(server.start)
 
     async def server_stop(self, fault):
@@ -90,7 +113,7 @@ class Faults:
         async with self.locks[server.name]:
             self.note(fault.kind, server.name, seconds=seconds)
             server.signal(signal.SIGSTOP)
-            await asyncio.sleep(seconds)
+            await self.rest(seconds)
             server.signal(signal.SIGCONT)
 
     async def server_deploy(self, fault):
@@ -120,7 +143,7 @@ class Faults:
         async with self.locks[worker.name]:
             self.note(fault.kind, worker.name, seconds=seconds, held=worker.holds())
             worker.signal(signal.SIGSTOP)
-            await asyncio.sleep(seconds)
+            await self.rest(seconds)
             worker.signal(signal.SIGCONT)
 
     async def link_cut(self, fault):
@@ -130,13 +153,13 @@ class Faults:
             link.cut()
 
     async def link_hold(self, fault):
-        await self.link(fault, lambda link: link.hold(fault.seconds(0.5, self.term)))
+        await self.link(fault, lambda link: link.hold(lambda: self.rest(fault.seconds(0.5, self.term))))
 
     async def link_slow(self, fault):
-        await self.link(fault, lambda link: link.slow(fault.seconds(3, 10), fault.seconds(0.05, 1.0)))
+        await self.link(fault, lambda link: link.slow(lambda: self.rest(fault.seconds(3, 10)), fault.seconds(0.05, 1.0)))
 
     async def link_part(self, fault):
-        await self.link(fault, lambda link: link.part(fault.seconds(2, self.term + 4)))
+        await self.link(fault, lambda link: link.part(lambda: self.rest(fault.seconds(2, self.term + 4))))
 
     async def link(self, fault, harm):
         """All ways of one worker to the servers."""
@@ -165,7 +188,10 @@ class Faults:
         account, links = self.world.account(worker.session), self.world.links[worker.name]
         # Nor is it stopped meanwhile: it would close its connection later than that.
         async with self.locks[worker.name], self.locks[f"links of {worker.name}"]:
-            parting = asyncio.gather(*(link.part(self.world.ttl + 8) for link in links))
+            seconds = self.world.ttl + 8
+            if time.monotonic() + seconds > self.end:
+                return  # mended early it would be something else
+            parting = asyncio.gather(*(link.part(lambda: asyncio.sleep(seconds)) for link in links))
             await asyncio.sleep(0)
             # One that was stopped until now may not know yet that somebody else holds the session.
             held = worker.holds() and worker.epoch == self.world.last_epoch(worker.session)
@@ -197,14 +223,14 @@ class Faults:
             self.note(fault.kind, "database")
             os.kill(database.leader(), number)
             await asyncio.to_thread(database.child.wait)
-            await asyncio.sleep(fault.seconds(0, 4))
+            await self.rest(fault.seconds(0, 4))
             await asyncio.to_thread(database.start)
 
     async def redis_kill(self, fault):
         async with self.locks["redis"]:
             self.note(fault.kind, "redis")
             self.world.redis.kill()
-            await asyncio.sleep(fault.seconds(0, 3))
+            await self.rest(fault.seconds(0, 3))
             await asyncio.to_thread(self.world.redis.start)
 
     async def evict(self, fault):

@@ -105,22 +105,22 @@ class Relay:
             if pair.source == source:
                 pair.end_delay = seconds
 
-    async def hold(self, seconds):
+    async def hold(self, rest):
         """Nothing passes for so long, and nothing is lost."""
         self.open.clear()
-        await asyncio.sleep(seconds)
+        await rest()
         self.open.set()
 
-    async def part(self, seconds):
+    async def part(self, rest):
         """No way through for so long."""
         self.refuses = True
         self.cut()
-        await asyncio.sleep(seconds)
+        await rest()
         self.refuses = False
 
-    async def slow(self, seconds, delay):
+    async def slow(self, rest, delay):
         self.delay = delay
-        await asyncio.sleep(seconds)
+        await rest()
         self.delay = 0.0
 
     async def stop(self):
