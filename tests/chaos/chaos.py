@@ -119,7 +119,7 @@ class Run:
         world = self.world
         by_workers, both = check(world.history.lines)
         self.duplicates, self.overlaps = world.watch.duplicates, len(world.watch.overlaps)
-        self.problems += by_workers + world.problems
+        self.problems += by_workers + world.problems + world.deaths()
         self.problems += [f"Telegram saw two connections: {it}" for it in world.watch.overlaps]
         if self.duplicates:
             self.problems.append(f"Telegram answered AUTH_KEY_DUPLICATED to {self.duplicates} authorizations")

@@ -28,6 +28,11 @@ def of(line):
     return f"{line.get('tenant')}/{line.get('app')}"
 
 
+def said(line, name, other, otherwise):
+    """A fact for which the workers have two names."""
+    return line.get(name, line.get(other, otherwise))
+
+
 class Grant:
     """One lease, and when a worker had a connection with it."""
 
@@ -44,13 +49,14 @@ class Grant:
             self.granted = t if self.granted is None else self.granted
         elif event == "connected" and not self.is_open():
             # Begun, rather than told of, where the worker says when that was.
-            self.spans.append([line.get("since", t), None])
+            self.spans.append([said(line, "since", "since_t", t), None])
         elif event == "asked":
             # A worker that says when it sent the question is held to that.
             waking = self.continued is not None and t < self.continued + WAKE
-            if "sent" in line or not waking:
-                self.asked.append(line.get("sent", t))
-        elif event == "closed" and line.get("confirmed", True):
+            sent = said(line, "sent", "sent_t", None)
+            if sent is not None or not waking:
+                self.asked.append(t if sent is None else sent)
+        elif event == "closed" and said(line, "confirmed", "certain", True):
             self.close(t)
 
     def is_open(self):

@@ -3,6 +3,7 @@
 import asyncio
 import pathlib
 import re
+import signal
 
 from admin import Operator, told
 from faults import Faults
@@ -65,7 +66,8 @@ class World:
         links = [await self.relay(server.port) for server in self.servers]
         turned = links[number % len(links):] + links[:number % len(links)]
         self.links[name] = links
-        program = self.options.worker[number % len(self.options.worker)]
+        # The workers of one session are of different libraries, where there are several.
+        program = self.options.worker[number // len(self.sessions) % len(self.options.worker)]
         called = command(
             program, [f"http://127.0.0.1:{link.port}" for link in turned], session, name,
             {"ttl": self.ttl, "hold": self.options.hold, "further": self.options.worker_flags},
@@ -135,6 +137,12 @@ class World:
             if last != int(epochs[app]):
                 wrong.append(f"{app} is at epoch {epochs[app]}, its last recorded grant is {last}")
         return wrong
+
+    def deaths(self):
+        """Workers that ended by themselves."""
+        ends = (0, -signal.SIGKILL, -signal.SIGTERM)
+        died = [it for it in self.history.lines if it["event"] == "died" and it["code"] not in ends]
+        return [f"{it['worker']} ended with {it['code']} in its life {it['life']}" for it in died]
 
     def granted(self):
         return {(it["app"], it["epoch"]): it["worker"] for it in self.history.lines if it["event"] == "granted"}
