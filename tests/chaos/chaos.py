@@ -71,10 +71,10 @@ def arguments():
 
 def plan(options):
     """The faults of a run. A broken rule shows where holders are cut off from the service, so they are."""
-    if options.broken == "ignore-deadline":
-        return [Fault(1.0 + 2 * at, "link-part", at / 4, 1.0) for at in range(4)]
-    if options.broken == "quiet-gap":
-        return [Fault(1.0 + 2 * at, "telegram-late", at / 4, 1.0) for at in range(4)]
+    if options.broken:
+        kind = "telegram-late" if options.broken == "quiet-gap" else "link-part"
+        times = [begin + 2 * at for begin in (1, 25) for at in range(4)]
+        return [Fault(at, kind, number % 4 / 4, 1.0) for number, at in enumerate(times)]
     return schedule(options.seed, options.duration, options.faults, options.every)
 
 

@@ -194,8 +194,8 @@ class Faults:
     async def telegram_late(self, fault):
         """A holder cut off from every server, whose connection's end reaches Telegram late.
 
-        It stops a third of its time before its deadline. The end arrives two seconds after that deadline: within the
-        quiet gap, if there is one. Nothing of the worker gets through until it has given up to release.
+        It stops a third of its time before its deadline, and the end arrives after that deadline: within the quiet gap,
+        or where it would be if there were one. Nothing of the worker gets through until it has given up to release.
         """
         worker = fault.of(self.world.holders())
         account, links = self.world.account(worker.session), self.world.links[worker.name]
@@ -210,7 +210,8 @@ class Faults:
             held = worker.holds() and worker.epoch == self.world.last_epoch(worker.session)
             self.note(fault.kind, worker.name, held=held)
             if held:
-                await self.end_late(account, self.world.ttl / 3 + self.world.ttl / 20 + 2.0)
+                after = self.world.quiet_gap / 2 or 2.8
+                await self.end_late(account, self.world.ttl / 3 + self.world.ttl / 20 + after)
             await parting
 
     async def telegram_lag(self, fault):
