@@ -53,12 +53,17 @@ fn a_deadline_counted_from_the_answer_is_too_late_when_the_answer_is() {
 
 #[test]
 fn without_a_fence_a_late_renewal_extends_somebody_elses_lease() {
-    let steps = counterexample(
-        "no fence on renewals",
-        Setup { fence: Fence::NotRenewals, calls: vec![3, 2], ..Setup::default() },
-        NOT_MISLED,
-    );
+    let setup = Setup { fence: Fence::NotRenewals, calls: vec![3, 2], ..Setup::default() };
+    let steps = counterexample("no fence on renewals", setup, NOT_MISLED);
     assert!(count(&steps, |step| matches!(step, Step::Renew(_))) >= 1, "{steps:?}");
+}
+
+/// A guard that learns of its lease late renews before it connects, and takes the answer for its own.
+#[test]
+fn without_a_fence_a_late_holder_connects_under_somebody_elses_lease() {
+    let setup = Setup { fence: Fence::NotRenewals, ..Setup::default() };
+    let steps = counterexample("no fence on renewals", setup, ONE_SENDER);
+    assert!(connects(&steps) == 2 && steps.iter().any(|step| matches!(step, Step::Renew(_))), "{steps:?}");
 }
 
 #[test]
@@ -87,7 +92,7 @@ fn a_clock_that_lags_by_more_than_the_margin_is_too_slow() {
 #[test]
 fn a_process_stopped_for_margin_and_gap_leaves_its_socket_open() {
     let faults = Faults { pauses: 1, ..Faults::default() };
-    let setup = Setup { pause_max: Some(3), faults, ..Setup::default() };
+    let setup = Setup { calls: vec![2, 1], pause_max: Some(3), faults, ..Setup::default() };
     let steps = counterexample("long pause", setup, ONE_LINE);
     assert_eq!(count(&steps, |step| matches!(step, Step::Resume(_))), 0, "stopped to the end: {steps:?}");
 }
@@ -95,7 +100,8 @@ fn a_process_stopped_for_margin_and_gap_leaves_its_socket_open() {
 #[test]
 fn a_process_stopped_between_look_and_sending_sends_too_late() {
     let faults = Faults { pauses: 1, ..Faults::default() };
-    let setup = Setup { check: Check::Apart, pause_max: Some(2), faults, ..Setup::default() };
+    let setup =
+        Setup { calls: vec![2, 1], check: Check::Apart, pause_max: Some(2), faults, ..Setup::default() };
     let steps = counterexample("pause after the look", setup, ONE_SENDER);
     let pause = steps.iter().position(|step| matches!(step, Step::Pause(_))).expect("a pause");
     assert!(matches!(steps[..pause].last(), Some(Step::Check(_) | Step::Connect(_))), "{steps:?}");

@@ -39,6 +39,9 @@ pub(super) struct Held {
     pub(super) left: Millis,
     /// No more renewals: it was told to stop, or gave the lease back without knowing of its connections.
     pub(super) ending: bool,
+    /// Its answer came when its time was over by this clock, though it may have been granted just now: renewed first,
+    /// or not used.
+    pub(super) late: bool,
     /// It looked at its deadline, and there was time.
     pub(super) checked: bool,
 }
@@ -48,10 +51,10 @@ impl Worker {
         self.held.is_none() && self.waiting.is_none()
     }
 
-    /// Whether it may ask for another lease: it has none, or its time is over.
-    pub(super) fn is_done(&self) -> bool {
+    /// Whether it may ask for another lease: it has none, or its time is over, or the answer takes this long.
+    pub(super) fn is_done(&self, patience: Millis) -> bool {
         match &self.held {
-            None => self.waiting.is_none(),
+            None => self.waiting.as_ref().is_none_or(|waiting| waiting.since >= patience),
             Some(held) => held.left == 0,
         }
     }
@@ -90,20 +93,22 @@ impl Worker {
             Deadline::FromAnswer | Deadline::Ignored => granted.ttl - setup.margin,
         };
         match (answer, &mut self.held) {
-            (Answer::Granted(granted), None) if left(granted) > 0 => {
+            (Answer::Granted(granted), None) => {
                 self.held = Some(Held {
                     lease_id: granted.lease_id,
                     epoch: granted.epoch,
-                    left: left(granted),
+                    left: left(granted).max(0),
                     ending: false,
+                    late: left(granted) <= 0,
                     checked: false,
                 });
             }
-            // What arrives after its deadline moves it no more.
+            // What arrives after its deadline moves it no more, and another lease's renewal is none of its own.
             (Answer::Renewed(granted), Some(held))
-                if held.left > 0 || setup.deadline == Deadline::Ignored =>
+                if granted.epoch == held.epoch
+                    && (held.left > 0 || held.late || setup.deadline == Deadline::Ignored) =>
             {
-                held.left = left(granted).max(0);
+                (held.left, held.late) = (left(granted).max(0), false);
             }
             (Answer::Lost, Some(held)) => (held.ending, held.checked) = (true, false),
             (Answer::Granted(_) | Answer::Renewed(_) | Answer::Lost, _) => {}

@@ -120,7 +120,7 @@ impl Setup {
         if worker.calls >= self.calls[who] || (first && who > 0) {
             return;
         }
-        if worker.is_done() && !state.has_open(who) {
+        if worker.is_done(self.ttl - self.margin) && !state.has_open(who) {
             steps.push(Step::Ask(who));
         }
         let Some(held) = &worker.held else {
@@ -129,7 +129,7 @@ impl Setup {
             }
             return;
         };
-        if !held.ending && held.left > 0 && worker.may_call_again() {
+        if !held.ending && (held.left > 0 || held.late) && worker.may_call_again() {
             steps.push(Step::Renew(who));
             steps.push(Step::Release(who, Release::Unknown));
         }
@@ -173,7 +173,7 @@ impl Setup {
     }
 
     /// Drops what cannot matter any more, so that states that differ in nothing else are one: how a lease ended once
-    /// the session is free, calls about a lease that is over, and waiting for an answer that would grant no time.
+    /// the session is free, calls about a lease that is over, and by how much an answer is late that grants no time.
     fn forget(&self, state: &mut State) {
         if state.session.phase(state.now, &self.rules()) == Phase::Free
             && let Some(last) = &mut state.session.last
@@ -183,7 +183,9 @@ impl Setup {
         if self.deadline == Deadline::FromBefore {
             let late = self.ttl - self.margin;
             for worker in state.workers.iter_mut().filter(|worker| worker.held.is_none()) {
-                worker.waiting = worker.waiting.take().filter(|waiting| waiting.since < late);
+                if let Some(waiting) = &mut worker.waiting {
+                    waiting.since = waiting.since.min(late);
+                }
             }
         }
         if self.fence != Fence::All || self.faults.failovers > 0 {

@@ -1,6 +1,6 @@
 //! What each step changes.
 
-use usm_lease_proof::protocol::{Acquire, Ask, Holder, Purpose, Release, Renew, RequestId};
+use usm_lease_proof::protocol::{Acquire, Ask, Granted, Holder, Purpose, Release, Renew, RequestId};
 
 use super::{
     Answer, Call, Line, Message, State, Step, Who, lease_id,
@@ -162,7 +162,8 @@ impl Setup {
                 match state.session.renew(named.0, named.1, named.2, now) {
                     Renew::Renewed(granted) => {
                         state.misled |= current != Some(own);
-                        Some(Answer::Renewed(granted))
+                        // A service that does not look whose lease it is answers as it was asked.
+                        Some(Answer::Renewed(Granted { lease_id, epoch, ..granted }))
                     }
                     Renew::NotHeld | Renew::EpochStale { .. } | Renew::Evicted | Renew::NotLendable => {
                         Some(Answer::Lost)
