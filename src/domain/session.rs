@@ -169,12 +169,14 @@ impl State {
                 | Self::Revoked { .. } => refused(),
             },
             E::ValidationFailed => match self {
-                Self::Authorized { .. } => Ok(Self::Stale { reason: StaleReason::ValidationFailed }),
+                Self::Authorized { .. } | Self::Stale { reason: StaleReason::ValidationOverdue } => {
+                    Ok(Self::Stale { reason: StaleReason::ValidationFailed })
+                }
                 Self::Absent { .. }
                 | Self::PendingQr(_)
                 | Self::PendingCode(_)
                 | Self::PendingPassword(_)
-                | Self::Stale { .. }
+                | Self::Stale { reason: StaleReason::Restored | StaleReason::ValidationFailed }
                 | Self::Revoked { .. } => refused(),
             },
             E::ValidationSucceeded => match self {

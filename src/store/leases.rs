@@ -435,7 +435,7 @@ fn told(purpose: Purpose, event: NewEvent) -> Vec<NewEvent> {
 }
 
 /// Whether the feature is off, as the database knows it: no replica can miss it.
-fn switched_off() -> SimpleExpr {
+pub(super) fn switched_off() -> SimpleExpr {
     Expr::exists(
         Query::select()
             .expr(Expr::value(1))

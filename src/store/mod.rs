@@ -32,6 +32,7 @@ pub mod leases;
 pub mod log_outs;
 mod material;
 pub mod migrate;
+pub mod paces;
 mod preflight;
 mod rows;
 mod scope;
@@ -39,6 +40,7 @@ pub mod sessions;
 pub mod settings;
 mod tokens;
 mod tx;
+pub mod validation;
 
 use std::time::Duration;
 
