@@ -129,6 +129,7 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     );
     let app = app::open(&config, endpoint, app::Company::Alone).await?;
     app.keep_house();
+    app.watch_over_sessions();
     app.share_logins(TakeOver::Yes);
     let (shutdown, draining, streams) =
         <(CancellationToken, CancellationToken, CancellationToken)>::default();

@@ -76,9 +76,7 @@ impl Store {
                     .action_and_where(next.lte(now(self.backend).add(millis(ahead))))
                     .to_owned(),
             )
-            .returning(
-                Query::returning().exprs([Expr::col(Column::NextTime), now_column(self.backend)]),
-            );
+            .returning(Query::returning().exprs([Expr::col(Column::NextTime), now_column(self.backend)]));
         within(caller.deadline, RESERVING, async {
             let tx = self.begin(caller, Access::Write, RESERVING).await?;
             let row = tx.query_one(&query).await.map_err(classify(RESERVING))?;

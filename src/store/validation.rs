@@ -236,22 +236,16 @@ impl Store {
         let doubtful = Condition::all()
             .add(Column::State.eq(StateName::Stale.as_str()))
             .add(Column::StateReason.eq(StaleReason::ValidationFailed.name()))
-            .add(
-                Expr::col(Column::UpdateTime).lte(now_once(self.backend).sub(millis(due.second_look))),
-            );
+            .add(Expr::col(Column::UpdateTime).lte(now_once(self.backend).sub(millis(due.second_look))));
         self.ours()
             .add(
                 Condition::any()
                     .add(Condition::all().add(usable).add(self.silent(due.silent_for)))
                     .add(doubtful),
             )
-            .add(
-                Condition::any().add(Column::LeaseExpireTime.is_null()).add(
-                    Expr::col(Column::LeaseExpireTime)
-                        .add(millis(self.quiet_gap))
-                        .lte(now_once(self.backend)),
-                ),
-            )
+            .add(Condition::any().add(Column::LeaseExpireTime.is_null()).add(
+                Expr::col(Column::LeaseExpireTime).add(millis(self.quiet_gap)).lte(now_once(self.backend)),
+            ))
             .add(self.dc_is_paused().not())
             .add(self.session_is_paused().not())
             .add(leases::switched_off().not())

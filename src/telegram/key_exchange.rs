@@ -63,8 +63,7 @@ pub(super) async fn greet(address: SocketAddr, deadline: Instant) -> Result<(), 
     let connect = Sender::connect(address, Plain::new());
     let sender = within(deadline, DOING, connect).await?.map_err(|error| Error::unavailable(DOING, error))?;
     let nonce: [u8; 16] = random()?;
-    let enums::ResPq::Pq(task) =
-        Peer { sender, deadline }.ask(&functions::ReqPqMulti { nonce }).await?;
+    let enums::ResPq::Pq(task) = Peer { sender, deadline }.ask(&functions::ReqPqMulti { nonce }).await?;
     ensure(task.nonce == nonce, "wrong nonce")
 }
 

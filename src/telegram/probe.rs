@@ -154,7 +154,9 @@ async fn prove(connection: &mut Connection, deadline: Instant) -> Result<Proof, 
     match connection.call(&list, "asking for the list of authorizations", aside).await {
         Ok(list) => proof.authorization = own_of(list),
         Err(Error::FloodWait { retry_after }) => proof.pause = Some(retry_after),
-        Err(error) => tracing::debug!(error = %error, "An authorization lives, and telegram does not list it"),
+        Err(error) => {
+            tracing::debug!(error = %error, "An authorization lives, and telegram does not list it")
+        }
     }
     Ok(proof)
 }
