@@ -7,6 +7,7 @@ mod policies;
 mod round_trips;
 mod sessions;
 mod start;
+mod validation;
 
 use std::{
     path::PathBuf,

@@ -1,0 +1,69 @@
+//! A look gives way to whoever waits for its session.
+
+use std::time::Duration;
+
+use sqlx::Connection as _;
+use usm::domain::secret::Secret;
+
+use super::every_second;
+use crate::support::{
+    poll,
+    telegram::Fault,
+    world::{ANN, Plan, Shape, TENANT, World, on_both_shapes},
+};
+
+on_both_shapes!(a_look_is_broken_off_when_somebody_waits);
+
+/// Puts somebody into the session's queue, seen just now.
+async fn wait_for(world: &World, database: Option<&Secret>) {
+    let insert = |now: &str| {
+        sqlx::AssertSqlSafe(format!(
+            "insert into lease_waits (tenant_id, app_id, waiter, seen_time, deadline) \
+             values ('{TENANT}', 'bot', 'somebody', {now}, {now} + 60000)"
+        ))
+    };
+    match database {
+        Some(url) => {
+            let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await.expect("connects");
+            let begin = "set role service_role; set search_path = usm, public";
+            sqlx::raw_sql(begin).execute(&mut connection).await.expect("a role");
+            let now = "floor(extract(epoch from clock_timestamp()) * 1000)::bigint";
+            sqlx::raw_sql(insert(now)).execute(&mut connection).await.expect("in the queue");
+        }
+        None => {
+            let url = format!("sqlite://{}", world.server.folder().join("usm.sqlite3").display());
+            let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("opens");
+            let now = "cast(round(unixepoch('subsec') * 1000) as integer)";
+            sqlx::raw_sql(insert(now)).execute(&mut connection).await.expect("in the queue");
+            connection.close().await.expect("closes");
+        }
+    }
+}
+
+async fn a_look_is_broken_off_when_somebody_waits(shape: Shape) {
+    let mut database = None;
+    let world = World::set_up(shape, Plan::default(), |setup| {
+        setup.validation = every_second(60);
+        database.clone_from(&setup.database);
+    })
+    .await;
+    world.sandbox.fault("users.getUsers", 1, Fault::Delay(Duration::from_secs(8))).await;
+    world.lendable("bot", ANN).await;
+    let looked_at = poll::until("a look is under way", || async {
+        let lease = world.session("bot").await.lease?;
+        (world.sandbox.open_connections().await == 1).then_some(lease)
+    })
+    .await;
+    assert_eq!(looked_at.holder, "usm:validator");
+    let begun = std::time::Instant::now();
+    wait_for(&world, database.as_ref()).await;
+    poll::until("the session is free", || async { world.session("bot").await.lease.is_none().then_some(()) })
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(world.sandbox.open_connections().await, 0);
+    let session = world.session("bot").await;
+    assert!(session.last_validated_time.is_none(), "a look that was broken off found nothing");
+    world.lend("bot").await;
+    assert_eq!(world.sandbox.counter("duplicates").await, 0);
+    world.stop().await;
+}
