@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use sqlx::Connection as _;
 use usm::domain::secret::Secret;
+use usm_client::v1;
 
 use super::every_second;
 use crate::support::{
     poll,
     telegram::Fault,
-    world::{ANN, Plan, Shape, TENANT, World, on_both_shapes},
+    world::{ANN, Plan, Shape, TENANT, World, lease, on_both_shapes, seconds},
 };
 
 on_both_shapes!(a_look_is_broken_off_when_somebody_waits);
@@ -63,7 +64,8 @@ async fn a_look_is_broken_off_when_somebody_waits(shape: Shape) {
     assert_eq!(world.sandbox.open_connections().await, 0);
     let session = world.session("bot").await;
     assert!(session.last_validated_time.is_none(), "a look that was broken off found nothing");
-    world.lend("bot").await;
+    let patient = v1::AcquireLeaseRequest { wait: seconds(10), ..lease("bot", "worker-1") };
+    world.acquire(patient).await.expect("whoever waits gets it");
     assert_eq!(world.sandbox.counter("duplicates").await, 0);
     world.stop().await;
 }
