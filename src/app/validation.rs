@@ -87,7 +87,8 @@ impl App {
 
     /// Takes the session's lease for the service itself.
     pub(super) async fn borrow(&self, caller: &Caller, key: &SessionKey) -> Result<Borrowed, Error> {
-        self.borrow_as(caller, key, "usm", Purpose::Inspect).await
+        // Boxed, so that the many futures that borrow stay small.
+        Box::pin(self.borrow_as(caller, key, "usm", Purpose::Inspect)).await
     }
 
     /// The same under a name of its own.

@@ -132,10 +132,11 @@ async fn at_most_twice<T, F>(deadline: Instant, attempt: impl Fn() -> F) -> Resu
 where
     F: Future<Output = Result<T, Error>>,
 {
-    match attempt().await {
+    // Boxed: a connection is large, and this is part of many futures.
+    match Box::pin(attempt()).await {
         Err(error) if error.is_transient() && Instant::now() + RETRY_PAUSE < deadline => {
             tokio::time::sleep(RETRY_PAUSE).await;
-            attempt().await
+            Box::pin(attempt()).await
         }
         answer => answer,
     }

@@ -60,7 +60,8 @@ pub(crate) fn info(info: Info, facts: &Facts) -> v1::ServiceInfo {
         environment: info.environment,
         features: [("sandbox", cfg!(feature = "sandbox")), ("validator", info.validates)]
             .into_iter()
-            .filter_map(|(name, on)| on.then(|| name.to_owned()))
+            .filter(|(_, on)| *on)
+            .map(|(name, _)| name.to_owned())
             .collect(),
         store: info.database.to_owned(),
         tickets: info.tickets.to_owned(),
