@@ -1,6 +1,6 @@
 # The two commands that matter: `make test` and `cargo run --release -- quickstart`.
 
-.PHONY: bench-logins test lint docs generate page size
+.PHONY: bench-leases bench-logins test lint docs generate page size
 
 # Everything: installs what is missing where it may, starts its own servers, ends with a summary.
 test:
@@ -30,3 +30,7 @@ size:
 # Memory per pending QR login, against its budget and beside a Telethon client for each. Takes about ten minutes.
 bench-logins:
 	@tests/suite/bench-logins
+
+# Leases per second beside the bare statement and etcd, against targets. Takes about twelve minutes after the build.
+bench-leases:
+	@tests/suite/bench-leases

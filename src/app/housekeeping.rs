@@ -99,6 +99,7 @@ impl App {
             self.repeat_log_outs(&caller).await,
             self.end_unwanted(&caller).await,
             self.count(&caller).await,
+            self.0.store.forget_places(&caller).await.map_err(Error::from),
         ] {
             failed = failed.or(part.err());
         }

@@ -55,6 +55,8 @@ pub struct Settings {
     pub environment: Environment,
     /// The span of a lease whose request names none.
     pub lease_ttl: Duration,
+    /// The longest pause between two renewals that holders are advised to make.
+    pub lease_heartbeat: Duration,
     /// How long a login may take, from start to end.
     pub ticket_ttl: Duration,
     /// The api_id/api_hash pairs by alias; never empty.
@@ -92,8 +94,14 @@ struct Inner {
     /// Owns every task a use case leaves behind.
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Cancelled when this replica begins to stop: whoever follows something here is to go elsewhere.
+    draining: CancellationToken,
     /// Pending rows without a living login, and since when.
     suspects: Mutex<Suspects>,
+    /// Those who wait here for sessions that are lent.
+    wakes: leases::Wakes,
+    /// Leases that streams of this process hold.
+    held: leases::Held,
     /// Off: legacy owns the sessions and nothing is lent. What housekeeping last read; a grant asks the database.
     enabled: AtomicBool,
     started: Timestamp,
@@ -124,7 +132,10 @@ impl App {
             running,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            draining: CancellationToken::new(),
             suspects: Mutex::default(),
+            wakes: leases::Wakes::default(),
+            held: leases::Held::default(),
             enabled: AtomicBool::new(true),
             started: now(),
         }))
@@ -135,12 +146,18 @@ impl App {
     /// # Cancel safety
     /// Dropped midway, tasks go on ending by themselves.
     pub async fn stop(&self, grace: Duration) {
+        self.0.draining.cancel();
         self.0.stop.cancel();
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.0.tasks.len(), "Gave up waiting for tasks at shutdown");
         }
         self.0.store.close().await;
+    }
+
+    /// Cancelled when this replica begins to stop; whoever begins to stop it cancels it.
+    pub fn draining(&self) -> CancellationToken {
+        self.0.draining.clone()
     }
 
     /// The Telegram this service talks to.

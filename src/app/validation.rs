@@ -106,6 +106,7 @@ impl App {
             request_id: None,
             lease_id: new_lease_id(),
             purpose,
+            queued: false,
         };
         let grant = match self.0.store.acquire(caller, &request).await? {
             store::Acquire::Granted(grant) => *grant,
@@ -128,6 +129,7 @@ impl App {
         if let Err(error) = given_back.await {
             tracing::warn!(session.id = %lease.key, error = %error, "A lease of the service itself runs until it expires");
         }
+        self.0.wakes.wake(&lease.key);
     }
 
     /// Writes down what a look found, and ends its lease whatever happens. The connection is closed already.
@@ -144,8 +146,9 @@ impl App {
         self.note_flood(&session.key, material.home_dc, seen).await;
         drop(material);
         let written = self.write_down(caller, &lease, &session, seen).await;
-        if !matches!(written, Ok(Some(_))) {
-            self.give_back(caller, &lease).await;
+        match &written {
+            Ok(Some(_)) => self.0.wakes.wake(&lease.key),
+            Ok(None) | Err(_) => self.give_back(caller, &lease).await,
         }
         let found = match &written {
             Err(error) if error.reason == Reason::AccountMismatch => Validation::Mismatch,

@@ -56,11 +56,13 @@ pub struct Credential {
     pub tenant: Option<TenantId>,
     /// As the token lists them; `None` for the role's default.
     pub scopes: Option<Vec<Scope>>,
+    /// When it proves nothing any more; `None` for a configured key.
+    pub expires: Option<Timestamp>,
 }
 
 impl Credential {
     pub(crate) fn of_role(role: Role) -> Self {
-        Self { subject: role.name().to_owned(), role, tenant: None, scopes: None }
+        Self { subject: role.name().to_owned(), role, tenant: None, scopes: None, expires: None }
     }
 
     /// What it allows.

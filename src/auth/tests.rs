@@ -181,6 +181,7 @@ fn a_credential_without_a_tenant_or_the_scope_makes_no_caller() {
         credential.into_caller(scope, now, deadline, trace)
     };
     let of_tenant = |tenant: Option<&str>| Credential {
+        expires: None,
         subject: "user:x".to_owned(),
         role: Role::Authenticated,
         tenant: tenant.map(|tenant| TenantId::parse(tenant).expect("sound")),

@@ -95,7 +95,10 @@ fn judge(claims: Claims, now: Timestamp) -> Result<Credential, Refused> {
         return Err(Refused::Invalid);
     };
     let tenant = tenant(&claims)?;
-    Ok(Credential { subject: subject(claims.sub, role)?, role, tenant, scopes: scopes(claims.app_metadata) })
+    #[allow(clippy::cast_possible_truncation, reason = "a time beyond any calendar is taken as its end")]
+    let expires = Some(Timestamp::from_millis(((claims.exp + LEEWAY_SECONDS) * 1000.0) as i64));
+    let scopes = scopes(claims.app_metadata);
+    Ok(Credential { subject: subject(claims.sub, role)?, role, tenant, scopes, expires })
 }
 
 /// The tenant, wherever it is named; named twice it must be named alike.

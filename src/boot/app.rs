@@ -58,6 +58,7 @@ pub(super) async fn open(config: &Config, endpoint: Endpoint, company: Company) 
     let settings = Settings {
         environment,
         lease_ttl: config.leases.ttl,
+        lease_heartbeat: config.leases.heartbeat,
         ticket_ttl: config.logins.ticket_ttl,
         api_keys: api_keys(config),
         api_key_default: config::API_KEY_DEFAULT.to_owned(),

@@ -129,10 +129,11 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     );
     let app = app::open(&config, endpoint, app::Company::Alone).await?;
     app.keep_house();
+    app.watch_leases();
     app.watch_over_sessions();
     app.share_logins(TakeOver::Yes);
-    let (shutdown, draining, streams) =
-        <(CancellationToken, CancellationToken, CancellationToken)>::default();
+    let (shutdown, draining) = <(CancellationToken, CancellationToken)>::default();
+    let streams = app.draining();
     let (routes, health) = edges::grpc(&app, &config, authenticator.clone(), streams.clone()).build().await;
     let asked = app.clone();
     let readiness = http::Readiness::new(

@@ -34,7 +34,7 @@ pub(super) enum Lease {
     #[command(after_help = "Example:\n  USM_LEASE_ID=L usm lease release --epoch 3 --connections-closed")]
     Release(Release),
     /// Show who holds what.
-    #[command(after_help = "Example:\n  usm lease list --output json")]
+    #[command(after_help = "Example:\n  usm lease list --holder worker-1 --state held --state draining")]
     List(List),
     /// Refuse a holder any further renewal.
     #[command(after_help = "Example:\n  usm lease evict --tenant-id acme --app-id news")]
@@ -93,6 +93,12 @@ pub(super) struct Release {
 pub(super) struct List {
     #[arg(long, value_name = "T", default_value = "")]
     tenant_id: String,
+    /// Only leases of this holder.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    holder: String,
+    /// Only leases in this phase; may be given more than once.
+    #[arg(long = "state", value_name = "S", value_parser = ["held", "draining", "quarantined"])]
+    states: Vec<String>,
     #[command(flatten)]
     target: Target,
 }
@@ -101,6 +107,9 @@ pub(super) struct List {
 pub(super) struct Evict {
     #[command(flatten)]
     key: Key,
+    /// Only the lease of this epoch, not one that somebody else got meanwhile.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    epoch: i64,
     #[command(flatten)]
     target: Target,
 }
@@ -141,6 +150,7 @@ impl Lease {
                 let request = v1::EvictLeaseRequest {
                     tenant_id: command.key.tenant_id,
                     app_id: command.key.app_id,
+                    epoch: command.epoch,
                     ..Default::default()
                 };
                 let answer = api.leases().evict_lease(ask(request)).await.map_err(|status| refused(&status));
@@ -237,8 +247,16 @@ impl Drop for Out {
 impl List {
     async fn run(self, format: Format) -> Done {
         let api = self.target.connect().await?;
-        let mut request =
-            v1::ListLeasesRequest { tenant_id: self.tenant_id, page_size: PAGE, ..Default::default() };
+        let states = self.states.iter().filter_map(|state| {
+            v1::LeaseState::from_str_name(&format!("LEASE_STATE_{}", state.to_uppercase())).map(i32::from)
+        });
+        let mut request = v1::ListLeasesRequest {
+            tenant_id: self.tenant_id,
+            holder: self.holder,
+            states: states.collect(),
+            page_size: PAGE,
+            ..Default::default()
+        };
         let mut leases = Vec::new();
         loop {
             let answer =

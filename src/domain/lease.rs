@@ -26,10 +26,12 @@ pub struct Request {
     /// The id the lease gets if it is granted.
     pub lease_id: LeaseId,
     pub purpose: Purpose,
+    /// It may have a place in the session's queue, which a grant ends.
+    pub queued: bool,
 }
 
 /// What a session is borrowed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// A worker connects: the material must be usable.
     Lend,
@@ -50,12 +52,20 @@ pub struct Lease {
     /// What remains of it at the moment of the answer.
     pub ttl: Duration,
     pub acquire_time: Timestamp,
+    /// When the holder should ask for more, counted like the rest.
+    pub renew_after: Duration,
 }
 
 impl Lease {
-    /// When the holder should ask for more: a third of the way.
-    pub fn renew_after(&self) -> Duration {
-        self.ttl / 3
+    /// A third of the way, so that two more attempts find room.
+    pub fn renewed_after(ttl: Duration) -> Duration {
+        ttl / 3
+    }
+
+    /// Asked for more often than by itself, if `heartbeat` is shorter.
+    #[must_use]
+    pub fn beating(self, heartbeat: Duration) -> Self {
+        Self { renew_after: self.renew_after.min(heartbeat), ..self }
     }
 }
 
@@ -68,8 +78,84 @@ pub struct LeaseView {
     pub expire_time: Timestamp,
     /// What remains on the database's clock; zero in the quiet gap after an unacknowledged end.
     pub remaining: Duration,
-    /// No more renewals: an operator asked the holder to stop.
-    pub evicted: bool,
+    /// How long until somebody else may get the session, unless the lease is renewed.
+    pub free_in: Duration,
+    pub purpose: Purpose,
+    /// No more renewals: the holder was asked to stop.
+    pub drain: Option<Drain>,
+}
+
+/// Which leases are asked for; nothing set means all that are held or rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub holder: Option<Holder>,
+    /// Any of these; empty means every phase.
+    pub phases: Vec<Phase>,
+}
+
+impl LeaseView {
+    pub fn phase(&self) -> Phase {
+        match (self.remaining.is_zero(), self.drain) {
+            (true, _) => Phase::Quarantined,
+            (false, Some(_)) => Phase::Draining,
+            (false, None) => Phase::Held,
+        }
+    }
+}
+
+/// What a lease is in the middle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Held,
+    /// Held, but not renewed any more.
+    Draining,
+    /// Ended without its holder's word that the connections are closed; the quiet gap runs.
+    Quarantined,
+}
+
+/// Why a lease is not renewed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drain {
+    /// An operator wants the session back, or something that needs it to itself.
+    Evicted,
+    /// A new login of the session waits to take its place.
+    Login,
+    /// The authorization has ended, or its end is being looked into.
+    Revoked,
+}
+
+impl Drain {
+    pub const ALL: &[Self] = &[Self::Evicted, Self::Login, Self::Revoked];
+
+    /// The name in columns and events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::Login => "login",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|drain| drain.name() == name)
+    }
+}
+
+impl Purpose {
+    pub const ALL: &[Self] = &[Self::Lend, Self::Inspect, Self::Probe];
+
+    /// The name in columns.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lend => "lend",
+            Self::Inspect => "inspect",
+            Self::Probe => "probe",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|purpose| purpose.name() == name)
+    }
 }
 
 /// The span granted for a requested one; `None` asks for the default.

@@ -169,6 +169,7 @@ impl State {
                 | Self::Revoked { .. } => refused(),
             },
             E::ValidationFailed => match self {
+                // What is merely overdue is lent; once it was refused it must not be.
                 Self::Authorized { .. } | Self::Stale { reason: StaleReason::ValidationOverdue } => {
                     Ok(Self::Stale { reason: StaleReason::ValidationFailed })
                 }
@@ -176,7 +177,7 @@ impl State {
                 | Self::PendingQr(_)
                 | Self::PendingCode(_)
                 | Self::PendingPassword(_)
-                | Self::Stale { reason: StaleReason::Restored | StaleReason::ValidationFailed }
+                | Self::Stale { reason: StaleReason::ValidationFailed | StaleReason::Restored }
                 | Self::Revoked { .. } => refused(),
             },
             E::ValidationSucceeded => match self {

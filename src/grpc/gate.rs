@@ -65,15 +65,21 @@ impl GateLayer {
         let request_permit = room(&self.requests)?;
         let stream_permit = match row.shape {
             Shape::Unary => None,
-            Shape::Stream => Some(room(&self.streams)?),
+            Shape::Stream | Shape::Held => Some(room(&self.streams)?),
         };
-        let end = deadline::end(request.headers(), row.allowance);
+        let mut end = deadline::end(request.headers(), row.allowance);
         match row.who {
             Who::Open => {}
             Who::Anyone | Who::Scoped(_) => {
                 // The one reading of the clock per call.
                 let now = app::now();
                 let credential = self.authenticator.authenticate(request.headers(), now)?;
+                // What is followed for hours must not outlive the right to follow it.
+                if let (Shape::Stream | Shape::Held, Some(expires)) =
+                    (row.shape, credential.as_ref().and_then(|credential| credential.expires))
+                {
+                    end = end.min(tokio::time::Instant::now() + expires.since(now));
+                }
                 let trace = request.extensions().get::<TraceId>().map(|id| id.0.clone());
                 let authenticated =
                     Authenticated::admit(credential, row, now, end.into_std(), trace.unwrap_or_default())?;
@@ -147,12 +153,16 @@ where
         let stop = self.layer.stop.clone();
         Box::pin(async move {
             let Admitted { row, end, request_permit, stream_permit } = admitted;
+            let stop = match row.shape {
+                Shape::Unary | Shape::Stream => stop,
+                Shape::Held => CancellationToken::new(),
+            };
             let call = async { Ok(told(inner.call(request).await?.map(Body::new))) };
             let answer = deadline::bound(end, call).await;
             drop(request_permit);
             match row.shape {
                 Shape::Unary => answer,
-                Shape::Stream => answer
+                Shape::Stream | Shape::Held => answer
                     .map(|answer| answer.map(|body| Body::new(Bounded::new(body, end, stop, stream_permit)))),
             }
         })

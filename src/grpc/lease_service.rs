@@ -1,16 +1,15 @@
 //! `usm.v1.LeaseService`
 
-use futures::stream::BoxStream;
-use tonic::{Request, Status, Streaming, async_trait};
+use tonic::{Request, Streaming, async_trait};
 use usm_client::v1::{self, lease_service_server::LeaseService};
 
 use crate::{
-    app::{App, leases::Acquire},
-    domain::{error::Error, id::Holder, material::Format, session::Session},
+    app::App,
+    domain::{error::Error, session::Session},
     grpc::{
         authenticated::Listing,
-        call::{Answer, admitted, answer, later, leave_empty},
-        convert,
+        call::{Answer, admitted, answer},
+        convert, hold,
     },
 };
 
@@ -25,15 +24,7 @@ impl LeaseService for Leases {
         request: Request<v1::AcquireLeaseRequest>,
     ) -> Answer<v1::AcquireLeaseResponse> {
         let (call, request) = admitted(request)?;
-        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
-        let acquire = Acquire {
-            key,
-            holder: Holder::parse(&request.holder)?,
-            ttl: convert::span("ttl", request.ttl)?,
-            wait: convert::wait(request.wait)?,
-            format: convert::material::format_given(request.format)?.unwrap_or(Format::TelethonString),
-            request_id: convert::request_id(&request.request_id)?,
-        };
+        let (caller, acquire) = convert::lease::acquire(call, &request)?;
         let acquired = self.app.acquire_lease(&caller, acquire).await?;
         answer(convert::lease::acquired(acquired))
     }
@@ -42,8 +33,8 @@ impl LeaseService for Leases {
         let (call, request) = admitted(request)?;
         convert::request_id(&request.request_id)?;
         let (caller, id) = call.for_lease(&request.lease_id)?;
-        // A holder's sign of life only spares a probe; without probes it has nothing to spare.
-        let renewed = self.app.renew_lease(&caller, &id, request.epoch).await?;
+        let activity = request.last_activity_time.map(convert::time_given);
+        let renewed = self.app.renew_lease(&caller, &id, request.epoch, activity).await?;
         answer(v1::RenewLeaseResponse { lease: Some(convert::lease::held(&renewed)) })
     }
 
@@ -59,27 +50,38 @@ impl LeaseService for Leases {
         answer(v1::ReleaseLeaseResponse { lease: Some(convert::lease::released(&session)) })
     }
 
-    type HoldLeaseStream = BoxStream<'static, Result<v1::HoldLeaseResponse, Status>>;
+    type HoldLeaseStream = hold::Responses;
 
     async fn hold_lease(
         &self,
-        _request: Request<Streaming<v1::HoldLeaseRequest>>,
+        request: Request<Streaming<v1::HoldLeaseRequest>>,
     ) -> Answer<Self::HoldLeaseStream> {
-        later()
+        let (call, inbound) = admitted(request)?;
+        answer(hold::responses(self.app.clone(), call, inbound))
     }
 
     async fn save_session(
         &self,
-        _request: Request<v1::SaveSessionRequest>,
+        request: Request<v1::SaveSessionRequest>,
     ) -> Answer<v1::SaveSessionResponse> {
-        later()
+        let (call, mut request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        let (caller, id) = call.for_lease(&std::mem::take(&mut request.lease_id))?;
+        let epoch = request.epoch;
+        let session = self.app.save_session(&caller, &id, epoch, convert::lease::saved(request)?).await?;
+        answer(v1::SaveSessionResponse { session: Some(convert::session::session(&session)) })
     }
 
     async fn report_session(
         &self,
-        _request: Request<v1::ReportSessionRequest>,
+        request: Request<v1::ReportSessionRequest>,
     ) -> Answer<v1::ReportSessionResponse> {
-        later()
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        let (caller, id) = call.for_lease(&request.lease_id)?;
+        let heard = convert::lease::heard(request.answer)?;
+        let reported = self.app.report_session(&caller, &id, request.epoch, &heard).await?;
+        answer(convert::lease::reported(&reported))
     }
 
     async fn get_lease(&self, request: Request<v1::GetLeaseRequest>) -> Answer<v1::GetLeaseResponse> {
@@ -91,12 +93,12 @@ impl LeaseService for Leases {
 
     async fn list_leases(&self, request: Request<v1::ListLeasesRequest>) -> Answer<v1::ListLeasesResponse> {
         let (call, request) = admitted(request)?;
-        leave_empty(&[("holder", request.holder.is_empty()), ("states", request.states.is_empty())])?;
+        let filter = convert::lease::filter(&request.holder, &request.states)?;
         let page = convert::page(request.page_size, &request.page_token)?;
         let Listing::Of(caller, tenant) = call.for_list(&request.tenant_id)? else {
             return answer(v1::ListLeasesResponse::default());
         };
-        let page = self.app.list_leases(&caller, tenant, page).await?;
+        let page = self.app.list_leases(&caller, tenant, filter, page).await?;
         let leases = page.items.iter().filter_map(|session| held_by_somebody(session).ok()).collect();
         answer(v1::ListLeasesResponse { leases, next_page_token: page.next_token })
     }
@@ -104,9 +106,9 @@ impl LeaseService for Leases {
     async fn evict_lease(&self, request: Request<v1::EvictLeaseRequest>) -> Answer<v1::EvictLeaseResponse> {
         let (call, request) = admitted(request)?;
         convert::request_id(&request.request_id)?;
-        leave_empty(&[("epoch", request.epoch == 0)])?;
+        let epoch = convert::revision("epoch", request.epoch)?;
         let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
-        let session = self.app.evict_lease(&caller, &key).await?;
+        let session = self.app.evict_lease(&caller, &key, epoch).await?;
         answer(v1::EvictLeaseResponse { lease: Some(held_by_somebody(&session)?) })
     }
 }

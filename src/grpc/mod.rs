@@ -8,6 +8,7 @@ mod call;
 mod convert;
 mod deadline;
 mod gate;
+mod hold;
 mod lease_service;
 mod login_service;
 pub mod policy;

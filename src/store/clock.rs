@@ -25,7 +25,8 @@ pub(super) fn now_column(backend: Backend) -> Expr {
 
 pub(super) const NOW: &str = "db_now";
 
-fn text(backend: Backend) -> &'static str {
+/// The clock as text, for statements that are written by hand.
+pub(super) fn text(backend: Backend) -> &'static str {
     match backend {
         Backend::Postgres => "floor(extract(epoch from clock_timestamp()) * 1000)::bigint",
         Backend::Sqlite => "cast(round(unixepoch('subsec') * 1000) as integer)",

@@ -1,6 +1,6 @@
 //! Opening the database: addresses, pools, and what has to hold before the first request.
 
-use std::{path::Path, str::FromStr as _, time::Duration};
+use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
 
 use sea_orm::DatabaseConnection;
 use sqlx::{
@@ -14,6 +14,7 @@ use crate::{
     store::{
         Backend, Error, Options, Store,
         error::{Unfit, classify_sqlx},
+        leases::desk::Desk,
         migrate, preflight,
     },
 };
@@ -47,6 +48,7 @@ impl Store {
 
     /// Closes the connections, after what is under way. Writes on SQLite reach the file before it returns.
     pub async fn close(&self) {
+        self.desk.close().await;
         // Closing twice, or a server that went away first, is no failure of the caller's.
         let _ = self.read.close_by_ref().await;
         let _ = self.write.close_by_ref().await;
@@ -76,6 +78,7 @@ impl Store {
             write: connection,
             environment: options.environment.clone(),
             quiet_gap: options.quiet_gap,
+            desk: Arc::new(Desk::new(Backend::Postgres)),
         })
     }
 
@@ -107,6 +110,7 @@ impl Store {
             write,
             environment: options.environment.clone(),
             quiet_gap: options.quiet_gap,
+            desk: Arc::new(Desk::new(Backend::Sqlite)),
         })
     }
 }

@@ -106,6 +106,27 @@ pub enum Unfit {
 }
 
 impl Error {
+    /// The same for somebody else whom it concerns; the cause stays with the first.
+    pub(super) fn again(&self) -> Self {
+        let source = || Source::from(self.to_string());
+        match self {
+            Self::Unavailable { doing, .. } => Self::Unavailable { doing, source: source() },
+            Self::Timeout { doing } => Self::Timeout { doing },
+            Self::Denied { doing, .. } => Self::Denied { doing, source: source() },
+            Self::AlreadyExists => Self::AlreadyExists,
+            Self::NotFound => Self::NotFound,
+            Self::RevisionStale { current } => Self::RevisionStale { current: *current },
+            Self::Leased { remaining } => Self::Leased { remaining: *remaining },
+            Self::TicketMoved => Self::TicketMoved,
+            Self::PageToken => Self::PageToken,
+            Self::Corrupt { what } => Self::Corrupt { what },
+            Self::Contradiction { what } => Self::Contradiction { what },
+            Self::Address { rule } => Self::Address { rule },
+            Self::Unfit(unfit) => Self::Unfit(unfit.clone()),
+            Self::Failed { doing, .. } => Self::Failed { doing, source: source() },
+        }
+    }
+
     /// Whether row-level security or a missing grant refused: counted by the metric of denials.
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Denied { .. })

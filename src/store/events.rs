@@ -2,8 +2,8 @@
 
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _,
 };
 
 use crate::{
@@ -98,6 +98,40 @@ pub(super) async fn append(
     });
     Entity::insert_many(rows).exec_without_returning(tx).await.map_err(classify("writing the audit log"))?;
     Ok(())
+}
+
+/// An entry on its way into the log, of whichever session.
+pub(super) struct Told {
+    pub(super) key: SessionKey,
+    pub(super) event: NewEvent,
+    pub(super) time: Timestamp,
+}
+
+impl Store {
+    /// Entries without transitions, of any sessions, in one statement of one text.
+    pub(super) async fn tell_all(&self, tx: &DatabaseTransaction, told: Vec<Told>) -> Result<(), Error> {
+        if told.is_empty() {
+            return Ok(());
+        }
+        let list: Vec<_> = told
+            .into_iter()
+            .map(|Told { key, event, time }| {
+                serde_json::json!({
+                    "ask_tenant": key.tenant.as_str(),
+                    "ask_app": key.app.as_str(),
+                    "ask_kind": event.kind.name(),
+                    "ask_actor": event.actor,
+                    "ask_details": json_map(event.details),
+                    "ask_time": time.as_millis(),
+                })
+            })
+            .collect();
+        let list = serde_json::Value::from(list).to_string();
+        tx.execute_raw(self.statement(&self.desk.texts.tell, [list.into()]))
+            .await
+            .map_err(classify("writing the audit log"))?;
+        Ok(())
+    }
 }
 
 fn event(row: Model) -> Result<SessionEvent, Error> {

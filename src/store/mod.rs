@@ -42,7 +42,7 @@ mod tokens;
 mod tx;
 pub mod validation;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::DatabaseConnection;
 
@@ -50,7 +50,7 @@ use crate::domain::{secret::Secret, session::Environment};
 pub use crate::store::{
     error::Error,
     events::EventFilter,
-    leases::{Acquire, Grant, Released, Renew},
+    leases::{Acquire, Grant, Holds, Place, Released, Renew, Standing},
     log_outs::{LogOut, NewLogOut},
     sessions::{Change, Expected, LeaseFilter, LeaseRule, MaterialChange, SessionFilter, TicketRule},
 };
@@ -108,6 +108,8 @@ pub struct Store {
     write: DatabaseConnection,
     environment: Environment,
     quiet_gap: Duration,
+    /// Where grants, renewals and releases are served.
+    desk: Arc<leases::desk::Desk>,
 }
 
 impl Store {

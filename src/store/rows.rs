@@ -12,7 +12,7 @@ use crate::{
     domain::{
         fingerprint::Fingerprint,
         id::{ReplicaId, SessionKey, TicketHash},
-        lease::LeaseView,
+        lease::{Drain, LeaseView, Purpose},
         session::{
             AbsentReason, Account, AuthorizedReason, Custody, Environment, LogOut, Pending, Rest,
             RevokedReason, Session, StaleReason, State, StateName,
@@ -100,9 +100,7 @@ impl Read {
     }
 
     fn lease(&self, quiet_gap: Duration) -> Result<Option<LeaseView>, Error> {
-        if self.rest(quiet_gap).is_none() {
-            return Ok(None);
-        }
+        let Some(free_in) = self.rest(quiet_gap) else { return Ok(None) };
         let row = &self.row;
         let (Some(holder), Some(acquired), Some(expires)) =
             (&row.lease_holder, row.lease_acquire_time, row.lease_expire_time)
@@ -115,8 +113,19 @@ impl Read {
             acquire_time: Timestamp::from_millis(acquired),
             expire_time: Timestamp::from_millis(expires),
             remaining: self.live().unwrap_or_default(),
-            evicted: row.lease_evicted,
+            free_in,
+            purpose: self.purpose(),
+            drain: row.lease_evicted.then(|| self.drain()),
         }))
+    }
+
+    /// What the last lease is, or was, for.
+    pub(super) fn purpose(&self) -> Purpose {
+        self.row.lease_purpose.as_deref().and_then(Purpose::parse).unwrap_or(Purpose::Lend)
+    }
+
+    fn drain(&self) -> Drain {
+        self.row.lease_drain_reason.as_deref().and_then(Drain::parse).unwrap_or(Drain::Evicted)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
         event::NewEvent,
         fingerprint::Fingerprint,
         id::{LeaseId, ReplicaId, SessionKey, TenantId, TicketHash},
+        lease::{Drain, Filter, Phase},
         material::SealedMaterial,
         page::{PAGE_SIZE_MAX, Page, PageRequest, token},
         session::{Custody, LogOut, Session, StateName},
@@ -48,12 +49,12 @@ pub struct SessionFilter {
 }
 
 /// Whether a lease matters for a list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LeaseFilter {
     #[default]
     Any,
-    /// Only sessions that are leased or rest after a lease.
-    Leased,
+    /// Only sessions that are leased or rest after a lease, and whose lease matches.
+    Leased(Filter),
 }
 
 /// One change of one session: everything in one transaction, or nothing.
@@ -115,6 +116,10 @@ pub enum LeaseRule {
     NoneLive,
     /// Only under this lease of the caller's own, which ends with the change.
     EndMine { lease_id: LeaseId, epoch: i64 },
+    /// Only under this lease of the caller's own, which goes on.
+    Mine { lease_id: LeaseId, epoch: i64 },
+    /// Only under this lease of the caller's own, which is not renewed any more.
+    DrainMine { lease_id: LeaseId, epoch: i64, why: Drain },
 }
 
 /// Which login may write the change.
@@ -259,7 +264,9 @@ impl Store {
                 .and_where(Column::Revision.eq(revision));
             match lease {
                 LeaseRule::Ignore | LeaseRule::NoneLive => query.cond_where(self.lease_is_over()),
-                LeaseRule::EndMine { lease_id, epoch } => {
+                LeaseRule::EndMine { lease_id, epoch }
+                | LeaseRule::Mine { lease_id, epoch }
+                | LeaseRule::DrainMine { lease_id, epoch, .. } => {
                     query.cond_where(leases::held(caller, lease_id, *epoch))
                 }
             };
@@ -396,9 +403,30 @@ impl Store {
         for (name, text) in &filter.labels {
             all = all.add(self.has_label(name, text));
         }
-        match filter.lease {
+        match &filter.lease {
             LeaseFilter::Any => all,
-            LeaseFilter::Leased => all.add(self.lease_is_over().not()),
+            LeaseFilter::Leased(Filter { holder, phases }) => {
+                all = all.add(self.lease_is_over().not());
+                if let Some(holder) = holder {
+                    all = all.add(Column::LeaseHolder.eq(holder.as_str()));
+                }
+                if phases.is_empty() {
+                    return all;
+                }
+                let any = Condition::any();
+                all.add(phases.iter().fold(any, |any, phase| any.add(self.in_phase(*phase))))
+            }
+        }
+    }
+
+    fn in_phase(&self, phase: Phase) -> Condition {
+        let live = Condition::all()
+            .add(Column::LeaseReleased.eq(false))
+            .add(Expr::col(Column::LeaseExpireTime).gt(now(self.backend)));
+        match phase {
+            Phase::Held => live.add(Column::LeaseEvicted.eq(false)),
+            Phase::Draining => live.add(Column::LeaseEvicted.eq(true)),
+            Phase::Quarantined => live.not(),
         }
     }
 
@@ -470,6 +498,14 @@ impl Store {
                 query.and_where(Expr::col(Column::LeaseExpireTime).gt(now(self.backend)));
                 query.values(no_lease());
             }
+            LeaseRule::Mine { lease_id, epoch } => {
+                query.cond_where(self.still_mine(caller, lease_id, *epoch));
+            }
+            LeaseRule::DrainMine { lease_id, epoch, why } => {
+                query.cond_where(self.still_mine(caller, lease_id, *epoch));
+                query.value(Column::LeaseEvicted, true);
+                query.value(Column::LeaseDrainReason, why.name());
+            }
         }
         match &change.login_ticket {
             TicketRule::Any => {}
@@ -485,6 +521,13 @@ impl Store {
                 Err(self.refusal(tx, caller, key, revision, &change.login_ticket).await?)
             }
         }
+    }
+
+    /// The caller's own lease, not given back and not over.
+    fn still_mine(&self, caller: &Caller, lease: &LeaseId, epoch: i64) -> Condition {
+        leases::held(caller, lease, epoch)
+            .add(Column::LeaseReleased.eq(false))
+            .add(Expr::col(Column::LeaseExpireTime).gt(now(self.backend)))
     }
 
     /// Which condition did not hold. Asked after the fact, so the answer is what is true now.

@@ -19,10 +19,12 @@ use crate::{
     store::{Backend, Error, Store, error::classify},
 };
 
-/// Sets, for the transaction alone, who acts, where tables are found and how long a statement may run.
+/// Sets, for the transaction alone, who acts, where tables are found, and how long a statement, the wait for a lock
+/// and a silence in between may last. The last one frees rows that a replica locked which then stopped or vanished:
+/// sooner than the shortest lease has to be renewed.
 const PROLOGUE: &str = "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true), \
      set_config('search_path', 'usm, public', true), set_config('statement_timeout', $3, true), \
-     set_config('idle_in_transaction_session_timeout', '30000', true)";
+     set_config('lock_timeout', $4, true), set_config('idle_in_transaction_session_timeout', '5000', true)";
 
 /// How much earlier than the caller's deadline the wait for a connection ends, so that a database that is down
 /// is told from one that is slow.
@@ -48,17 +50,49 @@ impl Store {
         access: Access,
         doing: &'static str,
     ) -> Result<DatabaseTransaction, Error> {
-        let connect_by = tokio::time::Instant::from_std(
-            caller.deadline.checked_sub(CONNECT_EARLIER).unwrap_or(caller.deadline),
-        );
-        let tx = match timeout_at(connect_by, self.connection_begin(access)).await {
-            Ok(begun) => begun.map_err(classify(doing))?,
-            Err(elapsed) => return Err(Error::Unavailable { doing, source: elapsed.into() }),
-        };
-        if self.backend == Backend::Postgres {
-            tx.query_one_raw(prologue(caller)).await.map_err(classify(doing))?;
-        }
+        self.begin_patiently(caller, access, doing, Duration::ZERO).await
+    }
+
+    /// The same, with a bound on the wait for any one lock; zero is no bound but the statement's own.
+    pub(super) async fn begin_patiently(
+        &self,
+        caller: &Caller,
+        access: Access,
+        doing: &'static str,
+        lock_patience: Duration,
+    ) -> Result<DatabaseTransaction, Error> {
+        let tx = self.begin_as_nobody(caller.deadline, access, doing).await?;
+        self.act_as(&tx, caller, doing, lock_patience).await?;
         Ok(tx)
+    }
+
+    /// A transaction that has no rights yet; [`Store::act_as`] gives it some.
+    pub(super) async fn begin_as_nobody(
+        &self,
+        deadline: Instant,
+        access: Access,
+        doing: &'static str,
+    ) -> Result<DatabaseTransaction, Error> {
+        let connect_by =
+            tokio::time::Instant::from_std(deadline.checked_sub(CONNECT_EARLIER).unwrap_or(deadline));
+        match timeout_at(connect_by, self.connection_begin(access)).await {
+            Ok(begun) => begun.map_err(classify(doing)),
+            Err(elapsed) => Err(Error::Unavailable { doing, source: elapsed.into() }),
+        }
+    }
+
+    /// From here on the transaction sees and changes what this caller may, and nothing of whom it acted for before.
+    pub(super) async fn act_as(
+        &self,
+        tx: &DatabaseTransaction,
+        caller: &Caller,
+        doing: &'static str,
+        lock_patience: Duration,
+    ) -> Result<(), Error> {
+        if self.backend == Backend::Postgres {
+            tx.query_one_raw(prologue(caller, lock_patience)).await.map_err(classify(doing))?;
+        }
+        Ok(())
     }
 
     async fn connection_begin(&self, access: Access) -> Result<DatabaseTransaction, DbErr> {
@@ -103,10 +137,6 @@ pub(super) async fn commit(tx: DatabaseTransaction, doing: &'static str) -> Resu
     tx.commit().await.map_err(classify(doing))
 }
 
-pub(super) async fn rollback(tx: DatabaseTransaction, doing: &'static str) -> Result<(), Error> {
-    tx.rollback().await.map_err(classify(doing))
-}
-
 /// Gives `work` until `deadline` and no longer. What it had begun is rolled back.
 pub(super) async fn within<T>(
     deadline: Instant,
@@ -122,7 +152,7 @@ pub(super) async fn within<T>(
     }
 }
 
-fn prologue(caller: &Caller) -> Statement {
+fn prologue(caller: &Caller, lock_patience: Duration) -> Statement {
     let (role, claims) = match &caller.authority {
         Authority::Service => ("service_role", serde_json::json!({ "role": "service_role" })),
         Authority::Tenant(tenant) => (
@@ -139,6 +169,11 @@ fn prologue(caller: &Caller) -> Statement {
     Statement::from_sql_and_values(
         DbBackend::Postgres,
         PROLOGUE,
-        [role.into(), claims.to_string().into(), left.to_string().into()],
+        [
+            role.into(),
+            claims.to_string().into(),
+            left.to_string().into(),
+            millis(lock_patience).to_string().into(),
+        ],
     )
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait as _, ExprTrait as _, QueryResult,
-    sea_query::{Alias, Expr, Order, Query, SelectStatement, SimpleExpr},
+    sea_query::{Expr, Order, Query, SelectStatement, SimpleExpr},
 };
 
 use crate::{
@@ -20,13 +20,13 @@ use crate::{
     },
     store::{
         Error, Store,
-        clock::{now, now_once},
+        clock::{self, now, now_once},
         entity::{
             pace,
             session::{Column, Entity},
         },
         error::classify,
-        leases,
+        leases::{self, queue::PRESENCE, sql},
         paces::{OF_DC, OF_SESSION, later_of},
         rows::{Read, columns, key, returning},
         scope,
@@ -52,13 +52,9 @@ pub struct Candidate {
     pub dc: i32,
 }
 
-/// A waiting request that was not seen for so long has hung up.
-const WAITER_SILENT_MAX: Duration = Duration::from_secs(5);
-
 const LISTING: &str = "listing sessions to look at";
 const CHECKING: &str = "checking whether a session is to be looked at";
 const PROVING: &str = "noting that a session lives";
-const WANTING: &str = "checking whether somebody waits for a session";
 
 impl Store {
     /// Sessions to look at that nobody holds, those first whose last proof of life is the oldest; none of these data
@@ -109,7 +105,7 @@ impl Store {
             .from(Entity)
             .cond_where(scope::session(caller, key))
             .cond_where(self.due(due))
-            .and_where(Expr::exists(self.waiters(key)).not());
+            .and_where(self.is_waited_for().not());
         within(caller.deadline, CHECKING, async {
             let tx = self.begin(caller, Access::Read, CHECKING).await?;
             let row = tx.query_one(&query).await.map_err(classify(CHECKING))?;
@@ -194,21 +190,6 @@ impl Store {
         .await
     }
 
-    /// Whether somebody waits for the session.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
-    pub async fn is_wanted(&self, caller: &Caller, key: &SessionKey) -> Result<bool, Error> {
-        let query = self.waiters(key);
-        within(caller.deadline, WANTING, async {
-            let tx = self.begin(caller, Access::Read, WANTING).await?;
-            let row = tx.query_one(&query).await.map_err(classify(WANTING))?;
-            commit(tx, WANTING).await?;
-            Ok(row.is_some())
-        })
-        .await
-    }
-
     async fn listed(&self, caller: &Caller, query: &SelectStatement) -> Result<Vec<QueryResult>, Error> {
         within(caller.deadline, LISTING, async {
             let tx = self.begin(caller, Access::Read, LISTING).await?;
@@ -241,7 +222,7 @@ impl Store {
             ))
             .add(self.dc_is_paused().not())
             .add(self.session_is_paused().not())
-            .add(leases::switched_off().not())
+            .add(Expr::cust(sql::switched_off()).not())
     }
 
     /// In our hands and of our Telegram, with a home.
@@ -289,16 +270,14 @@ impl Store {
         )
     }
 
-    /// Somebody's place in the session's queue, held by a request that was seen lately.
-    fn waiters(&self, key: &SessionKey) -> SelectStatement {
-        let column = |name: &'static str| Expr::col(Alias::new(name));
-        Query::select()
-            .expr(Expr::value(1))
-            .from(Alias::new("lease_waits"))
-            .and_where(column("tenant_id").eq(key.tenant.as_str()))
-            .and_where(column("app_id").eq(key.app.as_str()))
-            .and_where(column("seen_time").gt(now_once(self.backend).sub(millis(WAITER_SILENT_MAX))))
-            .limit(1)
-            .take()
+    /// Whether somebody who was seen lately waits for the session: a look would be refused.
+    fn is_waited_for(&self) -> SimpleExpr {
+        let now = clock::text(self.backend);
+        Expr::cust(format!(
+            "exists (select 1 from lease_waits as others where others.tenant_id = telegram_sessions.tenant_id \
+             and others.app_id = telegram_sessions.app_id and others.deadline > {now} \
+             and others.seen_time > {now} - {})",
+            PRESENCE.as_millis()
+        ))
     }
 }

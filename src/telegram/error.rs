@@ -174,6 +174,16 @@ impl Error {
         }
     }
 
+    /// An error as somebody else heard it from Telegram: code and text, with the number still in it.
+    pub fn of_report(code: i32, message: &str) -> Self {
+        if code == -404 {
+            return Self::KeyUnknown;
+        }
+        let error =
+            grammers_tl_types::types::RpcError { error_code: code, error_message: message.to_owned() };
+        Self::of_rpc(&RpcError::from(error), "serving a worker")
+    }
+
     fn of_rpc(error: &RpcError, doing: &'static str) -> Self {
         let number = error.value.unwrap_or(0);
         match error.name.as_str() {

@@ -2,6 +2,10 @@
 
 mod fencing;
 mod formats;
+mod holding;
 mod lending;
 mod refusals;
+mod replicas;
+mod reporting;
+mod saving;
 mod waiting;

@@ -4,6 +4,7 @@ mod lending;
 mod migrations;
 mod outage;
 mod policies;
+mod queue;
 mod round_trips;
 mod sessions;
 mod start;
@@ -217,6 +218,7 @@ pub(crate) fn request(key: &SessionKey, number: u8) -> Request {
         request_id: None,
         lease_id: LeaseId::from_random([number; 16]),
         purpose: Purpose::Lend,
+        queued: false,
     }
 }
 

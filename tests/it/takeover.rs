@@ -28,7 +28,7 @@ pub(crate) struct Replicas {
     pub(crate) second: World<Outside>,
     sandbox: TelegramSandbox,
     redis: Redis,
-    _database: Database,
+    database: Database,
 }
 
 impl Replicas {
@@ -42,13 +42,21 @@ impl Replicas {
         let twin = installation.twin();
         let first = view(&sandbox, installation).await;
         let second = view(&sandbox, twin).await;
-        Self { first, second, sandbox, redis, _database: database }
+        Self { first, second, sandbox, redis, database }
     }
 
     /// Kills the first replica outright; answers when.
     pub(crate) fn kill_first(&mut self) -> Instant {
         self.first.server.process.kill();
         Instant::now()
+    }
+
+    /// How many wait for sessions.
+    pub(crate) async fn places(&self) -> i64 {
+        let mut connection = self.database.connect("postgres").await;
+        let count =
+            sqlx::query_scalar("select count(*) from usm.lease_waits").fetch_one(&mut connection).await;
+        count.expect("a count")
     }
 
     /// The login, seen by the replica that is left, once it is in this state.

@@ -9,14 +9,13 @@ import asyncio
 import json
 import os
 import pathlib
-import select
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 
 import grpc
+from processes import START_SECONDS, Process, Sandbox
 from usm.v1 import login_pb2, login_service_pb2, login_service_pb2_grpc
 from usm_client import Client
 
@@ -24,7 +23,6 @@ BUDGET_KIB = 64
 TENANTS = 10
 STARTS_AT_ONCE = 16
 WATCHERS_ON_ONE = 100
-START_SECONDS = 60
 # A thousand key exchanges on one core, in Python.
 PENDING_SECONDS = 900
 RECONNECTS = 3
@@ -34,50 +32,11 @@ CODE_SECONDS = 900
 TELEGRAM_CODE_SECONDS = 30
 
 
-class Process:
-    """A process that says where it is, ended with the block: outright, since nothing of it is kept."""
+class Crowd(Sandbox):
+    """A sandbox that is asked whether every login has its connection."""
 
-    def __init__(self, command, environment, stdin=None):
-        self.child = subprocess.Popen(
-            command, env=environment, stdin=stdin, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.child.kill()
-        self.child.wait()
-
-    def line(self, seconds=START_SECONDS):
-        readable, _, _ = select.select([self.child.stdout], [], [], seconds)
-        line = self.child.stdout.readline() if readable else ""
-        if not line:
-            sys.exit(f"{self.child.args[0]} did not say what was waited for")
-        return line
-
-    def memory(self):
-        """KiB: resident, proportional (shared pages divided among their users), and private without a file."""
-        names = {"Rss:": 0, "Pss:": 0, "Anonymous:": 0}
-        with open(f"/proc/{self.child.pid}/smaps_rollup") as rollup:
-            for line in rollup:
-                name, *rest = line.split()
-                if name in names:
-                    names[name] = int(rest[0])
-        return tuple(names.values())
-
-
-class Sandbox(Process):
     def __init__(self, program, folder):
-        environment = {"PATH": os.environ["PATH"], "HOME": folder}
-        super().__init__([program, "sandbox", "--set", f"qr_ttl={CODE_SECONDS}"], environment)
-        self.ready = json.loads(self.line())
-
-    def ask(self, path, body=None):
-        url = f"http://127.0.0.1:{self.ready['admin']}{path}"
-        data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=60) as answer:
-            return json.load(answer)
+        super().__init__(program, folder, f"qr_ttl={CODE_SECONDS}")
 
     def settle(self, logins):
         """Waits until every login has a connection of its own and nothing is said any more."""
@@ -130,16 +89,11 @@ def after_reconnects(table, sandbox, options):
 
 def serve(program, sandbox, folder):
     """The service, embedded, on the way to this sandbox; with a token for everything."""
-    endpoint = pathlib.Path(folder, "telegram.toml")
-    dcs = "".join(
-        f'[[dc]]\nid = {dc}\naddress = "127.0.0.1:{port}"\n' for dc, port in sandbox.ready["dcs"].items()
-    )
-    endpoint.write_text(f'home_dc = 2\nrsa_keys = ["""\n{sandbox.ready["public_key"]}"""]\n{dcs}')
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": folder,
         "USM_DATA_DIR": os.path.join(folder, "data"),
-        "USM_TELEGRAM": str(endpoint),
+        "USM_TELEGRAM": sandbox.endpoint(folder),
         "USM_LISTEN": "127.0.0.1:0",
         "USM_METRICS_LISTEN": "off",
         "USM_LOG": "warn",
@@ -217,7 +171,7 @@ class Watchers:
 
 
 async def measure_service(program, options):
-    with tempfile.TemporaryDirectory() as folder, Sandbox(program, folder) as sandbox:
+    with tempfile.TemporaryDirectory() as folder, Crowd(program, folder) as sandbox:
         service, server, token = serve(program, sandbox, folder)
         with service:
             heading(f"`usm serve`, {options.logins} QR logins of {TENANTS} tenants")
@@ -252,7 +206,7 @@ async def measure_service(program, options):
 
 
 def measure_telethon(program, options):
-    with tempfile.TemporaryDirectory() as folder, Sandbox(program, folder) as sandbox:
+    with tempfile.TemporaryDirectory() as folder, Crowd(program, folder) as sandbox:
         child = str(pathlib.Path(__file__).with_name("bench_telethon.py"))
         with Process([sys.executable, child], None, stdin=subprocess.PIPE) as telethon:
             heading(f"Telethon in one process, {options.logins} clients with a QR login each")

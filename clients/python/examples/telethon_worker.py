@@ -67,7 +67,6 @@ async def introduce(telegram: TelegramClient, lease: Lease) -> None:
     me = await telegram.get_me()
     if me is None:
         raise Unauthorized
-    lease.note_activity()
     answer = {
         "tenant_id": lease.tenant_id,
         "app_id": lease.app_id,
@@ -94,7 +93,6 @@ async def hold(telegram: TelegramClient, lease: Lease, seconds: float, stop: asy
                 raise lease.loss
             if await telegram.get_me() is None:
                 raise Unauthorized
-            lease.note_activity()
     finally:
         stopped.cancel()
         lost.cancel()

@@ -9,7 +9,7 @@ import time
 import pytest
 from fake_service import EPOCH, MATERIAL, SECRETS, SILENCE, TOKEN, Answer, FakeService, refusal, until
 from usm_client import Client, LeaseLost, UsmError
-from usm_client.lease import LeaseContext
+from usm_client._context import LeaseContext
 
 TTL = 3.0
 
@@ -149,6 +149,22 @@ async def test_a_lost_answer_to_a_release_is_asked_for_again(service: FakeServic
         held.confirm_connections_closed()
     first, second = service.calls["release"]
     assert first.request == second.request and first.request.connections_closed
+
+
+async def test_a_lease_that_was_long_waited_for_is_renewed_before_it_is_used(service: FakeService) -> None:
+    service.answers("acquire", Answer(delay=TTL + 0.5))
+    async with Client(service.url, TOKEN) as client, lease(client, wait=10) as held:
+        assert len(service.calls["renew"]) == 1 and held.remaining() > TTL * 0.8 and not held.lost.is_set()
+
+
+async def test_a_lease_whose_time_went_by_in_the_queue_is_given_back(service: FakeService) -> None:
+    service.answers("acquire", Answer(delay=TTL + 0.5))
+    service.answers("renew", refusal("UNAVAILABLE", "STORE_UNAVAILABLE"))
+    async with Client(service.url, TOKEN) as client:
+        with pytest.raises(UsmError, match="STORE_UNAVAILABLE"):
+            async with lease(client, wait=10):
+                pytest.fail("there is no time left")
+    assert service.calls["release"][0].request.connections_closed
 
 
 async def test_nobody_there_is_an_error_in_seconds() -> None:

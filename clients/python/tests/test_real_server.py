@@ -9,15 +9,18 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
-from real_server import TENANT, Account, RealServer
+from real_server import TENANT, Account, RealServer, telethon_string
 from usm.v1 import lease_service_pb2, login_service_pb2, session_pb2
 from usm_client import Client, Lease, LeaseLost, UsmError, telethon
 
 WORKER = Path(__file__).parent.parent / "examples" / "telethon_worker.py"
+ASKING_WORKER = Path(__file__).parents[3] / "tests" / "chaos" / "telethon_worker.py"
 
 
 async def poll(condition: object, timeout: float = 10.0) -> None:
@@ -158,6 +161,29 @@ async def test_a_lease_is_renewed_while_it_is_used(real: RealServer) -> None:
         assert not lease.lost.is_set() and lease.remaining() > 5
 
 
+async def test_telegram_is_told_the_deadline_on_each_connection_and_renewal(real: RealServer) -> None:
+    account = await real.account()
+
+    async def pings() -> int:
+        calls = await real.sandbox(f"/calls?key={account.key}")
+        return sum(call["method"] == "ping_delay_disconnect" for call in calls)
+
+    async with real.client() as client, client.lease(TENANT, account.app_id, "worker-1", ttl=600) as lease:
+        async with telethon.connect(lease) as telegram:
+            await poll(lambda: _at_least(pings(), 1))
+            before = await pings()
+            await real.sandbox("/kick", {"key": account.key})
+            await poll(lambda: _at_least(pings(), before + 1))
+            assert (await telegram.get_me()).id == account.user_id
+            before = await pings()
+            lease._extended.set()
+            await poll(lambda: _at_least(pings(), before + 1))
+
+
+async def _at_least(value: Coroutine[Any, Any, int], least: int) -> bool:
+    return await value >= least
+
+
 async def _renewed(lease: Lease, deadline: float) -> bool:
     assert not lease.lost.is_set()
     return lease.deadline > deadline
@@ -177,6 +203,51 @@ async def test_an_evicted_holder_is_disconnected_before_its_time(real: RealServe
         assert caught.value.reason == "LEASE_DRAINING"
         async with client.lease(TENANT, account.app_id, "worker-2", wait=1) as again:
             again.confirm_connections_closed()
+
+
+async def test_a_holder_hears_over_its_stream_that_it_is_to_stop(real: RealServer) -> None:
+    account = await real.account()
+    async with real.client() as client:
+        with pytest.raises(LeaseLost) as caught:
+            async with client.lease(TENANT, account.app_id, "worker-1", ttl=600) as lease:
+                granted = lease.deadline
+                async with telethon.connect(lease) as telegram:
+                    await poll(lambda: _is(_moved(lease, granted), True))  # attached
+                    request = lease_service_pb2.EvictLeaseRequest(tenant_id=TENANT, app_id=account.app_id)
+                    await client.call(client.leases.EvictLease, request)
+                    await asyncio.wait_for(lease.lost.wait(), 5)
+                    await poll(lambda: _is(real.open_connections(account), 0))
+                    await telegram.get_me()
+        assert (caught.value.reason, caught.value.drain) == ("LEASE_DRAINING", "EVICTED")
+        async with client.lease(TENANT, account.app_id, "worker-2", wait=1) as again:
+            again.confirm_connections_closed()
+
+
+async def _moved(lease: Lease, deadline: float) -> bool:
+    return lease.deadline > deadline
+
+
+async def test_what_a_holder_saved_is_lent_to_the_next(real: RealServer) -> None:
+    account = await real.account()
+    await real.sandbox("/user_state", {"user_id": account.user_id, "dc": 1})  # Telegram moves the account
+    minted = await real.sandbox("/mint", {"dc": 1, "user_id": account.user_id})
+    text = telethon_string(1, minted["port"], bytes.fromhex(minted["auth_key"]))
+    async with real.client() as client:
+        async with client.lease(TENANT, account.app_id, "worker-1") as lease:
+            version = lease.material.material_version
+            session = await lease.save(text)
+            assert session.app_id == account.app_id
+            for wrong in ("no session", telethon_string(1, minted["port"], bytes(range(256)))):
+                with pytest.raises(UsmError, match="MATERIAL_INVALID"):
+                    await lease.save(wrong)
+            lease.confirm_connections_closed()
+        async with client.lease(TENANT, account.app_id, "worker-2") as lease:
+            assert lease.material.material_version > version and lease.material.dc_id == 1
+            async with telethon.connect(lease) as telegram:
+                assert (await telegram.get_me()).id == account.user_id
+        with pytest.raises(UsmError) as caught:
+            await lease.save(text)
+        assert caught.value.reason in ("LEASE_NOT_HELD", "LEASE_EPOCH_STALE")
 
 
 async def test_an_authorization_that_telegram_ended_is_told_and_released(real: RealServer) -> None:
@@ -262,3 +333,46 @@ async def test_a_worker_that_is_killed_leaves_the_session_to_the_next_after_its_
         async with client.lease(TENANT, account.app_id, "worker-2", wait=45) as lease:
             assert lease.epoch == 2
             lease.confirm_connections_closed()
+
+
+async def start_asking(real: RealServer, account: Account) -> Process:
+    """A worker that asks Telegram twice a second; returns once it does."""
+    environment = {**os.environ, "USM_TOKEN": real.token}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(ASKING_WORKER), "--server", real.url, "--tenant-id", TENANT, "--app-id", account.app_id,
+        "--holder", "worker-1", "--ttl", "10", "--hold", "600", "--rounds", "1",
+        stdout=PIPE, stderr=PIPE, env=environment,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while json.loads(await asyncio.wait_for(process.stdout.readline(), 30))["event"] != "asked":
+        pass
+    return process
+
+
+async def test_a_worker_that_is_stopped_beyond_its_time_is_disconnected_and_says_nothing_more(real: RealServer) -> None:
+    account = await real.account()
+    worker = await start_asking(real, account)
+    try:
+        worker.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        assert await real.open_connections(account) == 1
+        # Telegram was asked to.
+        await poll(lambda: _is(real.open_connections(account), 0), timeout=11)
+        said = len(await real.sandbox(f"/calls?key={account.key}"))
+
+        async def is_over() -> bool:
+            return time.monotonic() > stopped + 10.5
+
+        await poll(is_over, timeout=15)
+        worker.send_signal(signal.SIGCONT)
+        code, out, err = await ended(worker)
+        assert code == 0, err
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+    lines = [json.loads(line) for line in out.splitlines()]
+    after = [line["event"] for line in lines if line["t"] > (stopped + 10) * 1e9]
+    assert "closed" in after and "asked" not in after and "connected" not in after, lines
+    calls = await real.sandbox(f"/calls?key={account.key}")
+    assert [call["kind"] for call in calls[said:] if call["kind"] in ("rpc", "service", "handshake")] == []

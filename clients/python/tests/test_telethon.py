@@ -4,20 +4,27 @@ is tested with the sandbox's in test_real_server.py."""
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from fake_service import SILENCE, TOKEN, FakeService, until
+from fake_service import SILENCE, TOKEN, FakeService, refusal, until
 from real_server import telethon_string
+from telethon import TelegramClient, functions
+from telethon.crypto import AuthKey
 from usm.v1 import material_pb2
 from usm_client import Client, Device, Lease, LeaseLost, Material, Proxy, telethon
-from usm_client.telethon import Gate
+from usm_client._gate import Gate, gated
 
 KEY = bytes(range(256))
+STOPPED_WORKER = Path(__file__).parent / "stopped_worker.py"
 
 
 @dataclass
@@ -25,6 +32,10 @@ class SilentCentre:
     """Takes connections; closes them at once if told to; knows which are open."""
 
     hang_up: bool = False
+    deaf: bool = False
+    received: int = 0
+    heard: float = 0.0
+    """When something was read last."""
     accepted: list[float] = field(default_factory=list)
     open: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -36,8 +47,12 @@ class SilentCentre:
         self.accepted.append(time.monotonic())
         self.open.add(writer)
         try:
-            while not self.hang_up and await reader.read(1 << 16):
-                pass
+            while not self.hang_up:
+                while self.deaf:
+                    await asyncio.sleep(0.01)
+                if not (read := await reader.read(1 << 16)):
+                    return
+                self.received, self.heard = self.received + len(read), time.monotonic()
         except ConnectionError:
             pass
         finally:
@@ -126,7 +141,7 @@ async def test_a_shut_gate_lets_nothing_out(centre: SilentCentre) -> None:
     gate.shut()
     base, _ = telethon._route(None, telethon.ConnectionTcpFull)
     client = await client_of(material())
-    connection = telethon._gated(base, gate)("127.0.0.1", centre.port, 2, loggers=client._log)
+    connection = gated(base, gate)("127.0.0.1", centre.port, 2, loggers=client._log)
     with pytest.raises(ConnectionError, match="the lease is over"):
         await connection.connect()
     assert gate.is_empty() and not centre.accepted
@@ -135,7 +150,7 @@ async def test_a_shut_gate_lets_nothing_out(centre: SilentCentre) -> None:
 async def test_a_second_connection_to_a_centre_closes_the_first(centre: SilentCentre) -> None:
     gate = Gate()
     client = await client_of(material())
-    kind = telethon._gated(telethon.ConnectionTcpFull, gate)
+    kind = gated(telethon.ConnectionTcpFull, gate)
     for count in (1, 2):
         await kind("127.0.0.1", centre.port, 2, loggers=client._log).connect()
         await until(lambda: len(centre.accepted) == count)
@@ -145,6 +160,147 @@ async def test_a_second_connection_to_a_centre_closes_the_first(centre: SilentCe
     await gate.close(2)
     assert gate.is_empty()
     await until(lambda: not centre.open)
+
+
+async def test_nothing_is_written_or_opened_once_the_lease_is_over(centre: SilentCentre) -> None:
+    over = False
+    gate = Gate(lambda: over)
+    client = await client_of(material())
+    kind = gated(telethon.ConnectionTcpFull, gate)
+    connection = kind("127.0.0.1", centre.port, 2, loggers=client._log)
+    await connection.connect()
+    await connection.send(b"in time")
+    await until(lambda: centre.received > 0)
+    received, over = centre.received, True
+    await connection.send(b"too late")
+    await until(lambda: not centre.open)
+    assert centre.received == received
+    with pytest.raises(ConnectionError, match="the lease is over"):
+        await kind("127.0.0.1", centre.port, 2, loggers=client._log).connect()
+    assert len(centre.accepted) == 1
+    await gate.close(1)
+    assert gate.is_empty()
+
+
+async def test_what_waits_to_be_written_is_dropped_when_the_lease_is_over(centre: SilentCentre) -> None:
+    over, size = False, 32 << 20
+    gate = Gate(lambda: over)
+    client = await client_of(material())
+    connection = gated(telethon.ConnectionTcpFull, gate)("127.0.0.1", centre.port, 2, loggers=client._log)
+    await connection.connect()
+    centre.deaf = True
+    await connection.send(bytes(size))
+    await until(lambda: connection._writer.transport.get_write_buffer_size() > 0)
+    over, centre.deaf = True, False
+    await until(lambda: not centre.open)
+    assert 0 < centre.received < size
+
+
+async def test_no_connection_is_opened_by_a_process_that_slept_while_opening_it(centre: SilentCentre) -> None:
+    asked = 0
+
+    def over() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 1  # admitted, but over at the connect
+
+    client = await client_of(material())
+    connection = gated(telethon.ConnectionTcpFull, Gate(over))("127.0.0.1", centre.port, 2, loggers=client._log)
+    with pytest.raises(ConnectionError, match="the lease is over"):
+        await connection.connect()
+    assert not centre.accepted and connection._gated.fileno() == -1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals that stop a process")
+async def test_a_process_that_was_stopped_beyond_its_time_writes_nothing_more(
+    service: FakeService, centre: SilentCentre
+) -> None:
+    service.ttl = 2.0
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, str(STOPPED_WORKER), service.url, str(centre.port), stdout=PIPE
+    )
+    assert worker.stdout is not None
+    try:
+        assert await asyncio.wait_for(worker.stdout.readline(), 30) == b"writes\n"
+        await until(lambda: len(service.calls["renew"]) >= 1 and centre.received > 0)
+        worker.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        await until(lambda: time.monotonic() > max(stopped + service.ttl + 0.3, centre.heard + 0.3))
+        received = centre.received
+        worker.send_signal(signal.SIGCONT)
+        assert (await asyncio.wait_for(worker.stdout.readline(), 30)).startswith(b"ended")
+        await until(lambda: not centre.open)
+        assert centre.received == received
+    finally:
+        worker.send_signal(signal.SIGCONT)
+        worker.kill()
+        await worker.wait()
+
+
+async def moved(service: FakeService, accepted: bool) -> str:
+    """Borrows, has Telegram move the account to another data centre, and leaves. Returns the session as it was then."""
+    service.data = telethon_string(2, 443, KEY).encode()
+    async with Client(service.url, TOKEN) as client, client.lease("acme", "news", "worker-7") as lease:
+        connection = telethon.connect(lease)
+        connection._answered(True)
+        session = connection._client.session
+        session.set_dc(4, "127.0.0.1", 444)
+        session.auth_key = AuthKey(bytes(reversed(KEY)))
+        if accepted:
+            connection._answered(True)
+        await connection.__aexit__(None, None, None)
+        assert not service.calls["release"]
+    assert len(service.calls["release"]) == 1
+    return str(session.save())
+
+
+async def test_a_session_that_changed_is_written_back_before_the_release(service: FakeService) -> None:
+    text = await moved(service, accepted=True)
+    (save,) = service.calls["save"]
+    assert (save.request.data.decode(), save.request.format) == (text, material_pb2.SESSION_FORMAT_TELETHON_STRING)
+
+
+async def test_a_key_that_was_never_accepted_replaces_none(service: FakeService) -> None:
+    await moved(service, accepted=False)
+    assert not service.calls["save"]
+
+
+async def test_a_session_that_cannot_be_written_back_is_only_logged(
+    service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.answers("save", refusal("INVALID_ARGUMENT", "MATERIAL_INVALID"))
+    text = await moved(service, accepted=True)
+    assert "MATERIAL_INVALID" in caplog.text and text not in caplog.text
+
+
+async def test_a_session_as_it_was_lent_is_not_written_back(service: FakeService) -> None:
+    service.data = telethon_string(2, 443, KEY).encode()
+    async with Client(service.url, TOKEN) as client, client.lease("acme", "news", "worker-7") as lease:
+        connection = telethon.connect(lease)
+        connection._answered(True)
+        await connection.__aexit__(None, None, None)
+        connection._client.session = None  # as after a log-out
+        await connection._write_back()
+    assert not service.calls["save"]
+
+
+async def test_only_answers_that_need_a_login_tell_that_the_session_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[bool] = []
+    client = await client_of(material())
+    client._on_answer = answers.append
+
+    async def answered(*_: Any, **__: Any) -> None:
+        pass
+
+    monkeypatch.setattr(TelegramClient, "_call", answered)
+    monkeypatch.setattr(TelegramClient, "_dispatch_update", answered)
+    await client(functions.help.GetConfigRequest())
+    await client._call(object(), functions.users.GetUsersRequest([]))  # of another data centre
+    assert not answers
+    await client(functions.users.GetUsersRequest([]))
+    await client([functions.help.GetConfigRequest(), functions.updates.GetStateRequest()])
+    await client._dispatch_update(None)
+    assert answers == [True, True, False]
 
 
 async def test_device_parameters_go_as_they_were_given() -> None:

@@ -64,13 +64,16 @@ impl Refusal {
     /// Whether the answer says that the lease of the call is not held any more or will not be renewed. By the reason,
     /// else by the code: a reason of a later version must not keep a holder going.
     pub(crate) fn ends_lease(&self) -> bool {
-        match self.known_reason() {
-            v1::ErrorReason::LeaseNotHeld
-            | v1::ErrorReason::LeaseEpochStale
-            | v1::ErrorReason::LeaseDraining
-            | v1::ErrorReason::SessionNotFound => true,
-            _ => matches!(self.code, Code::FailedPrecondition | Code::NotFound),
-        }
+        self.names_end_of_lease() || matches!(self.code, Code::FailedPrecondition | Code::NotFound)
+    }
+
+    /// Whether the answer says by its reason that the lease of the call is over or not renewed any more. For answers
+    /// whose code alone may come from something between here and the service.
+    pub(crate) fn names_end_of_lease(&self) -> bool {
+        matches!(
+            self.known_reason(),
+            v1::ErrorReason::LeaseNotHeld | v1::ErrorReason::LeaseEpochStale | v1::ErrorReason::LeaseDraining
+        )
     }
 
     pub(crate) fn timeout() -> Self {

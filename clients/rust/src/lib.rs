@@ -18,7 +18,7 @@
 //! let (guard, material) = LeaseGuard::acquire(&client, request).await?;
 //! tokio::select! {
 //!     () = work(&material) => {}
-//!     () = guard.lost() => {} // renewals failed or were refused: close the connections now
+//!     () = guard.lost() => {} // the lease ends, guard.loss() tells why: close the connections now
 //! }
 //! // … every connection that used the material is closed here …
 //! guard.release(Connections::Closed).await?;
@@ -47,7 +47,7 @@ pub use credentials::{Credentials, InvalidToken};
 #[cfg(feature = "client")]
 pub use error::{Error, Refusal};
 #[cfg(feature = "client")]
-pub use lease::{Connections, LeaseGuard, Loss};
+pub use lease::{Advice, Connections, LeaseGuard, Loss};
 #[cfg(feature = "client")]
 pub use term::STOP_BEFORE;
 

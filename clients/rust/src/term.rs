@@ -47,12 +47,26 @@ impl Term {
         let renew_at = sent + renew_after.min(ttl / 2);
         Some(Self { renew_at, lost_at, deadline, attempt: (ttl / 6).clamp(ATTEMPT_MIN, ATTEMPT_MAX) })
     }
+
+    /// Until when the answer to something said on a stream is awaited. At most half the time that is left: the other
+    /// half is for a call without the stream.
+    pub(crate) fn answer_by(&self, sent: Instant) -> Instant {
+        sent + self.attempt.min(self.lost_at.saturating_duration_since(sent) / 2)
+    }
 }
 
 /// The wait before attempt `failures + 1`: doubling from a quarter of a second to two, never shorter than the service
 /// asked for. `jitter` is a number of [0, 1).
 pub(crate) fn backoff(failures: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
     let base = Duration::from_millis(250).saturating_mul(1 << failures.min(3)).min(Duration::from_secs(2));
+    let spread = base.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
+    spread.max(retry_after.unwrap_or_default())
+}
+
+/// The wait before a stream is opened again: as [`backoff`], from one second to a minute, since single calls do its
+/// work meanwhile.
+pub(crate) fn reopening(failures: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
+    let base = Duration::from_secs(1).saturating_mul(1 << failures.min(6)).min(Duration::from_secs(60));
     let spread = base.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
     spread.max(retry_after.unwrap_or_default())
 }
@@ -102,11 +116,25 @@ mod tests {
         assert_eq!(term(sent, 90, Some(89)).renew_at, sent + SECOND * 45);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_leaves_time_for_a_call_without_it() {
+        let sent = Instant::now();
+        assert_eq!(term(sent, 90, None).answer_by(sent), sent + SECOND * 5);
+        for ttl in [1, 2, 10, 600] {
+            let term = term(sent, ttl, Some(ttl));
+            let by = term.answer_by(term.renew_at);
+            assert!(by - term.renew_at <= term.lost_at - by, "{ttl}");
+        }
+    }
+
     #[test]
     fn waits_grow_and_obey_the_service() {
         assert_eq!(backoff(0, None, 0.0), Duration::from_millis(125));
         assert_eq!(backoff(0, None, 1.0), Duration::from_millis(250));
         assert_eq!(backoff(30, None, 1.0), SECOND * 2);
         assert_eq!(backoff(0, Some(SECOND * 9), 0.5), SECOND * 9);
+        assert_eq!(reopening(0, None, 0.0), SECOND / 2);
+        assert_eq!(reopening(30, None, 1.0), SECOND * 60);
+        assert_eq!(reopening(0, Some(SECOND * 90), 0.5), SECOND * 90);
     }
 }

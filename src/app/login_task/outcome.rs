@@ -9,6 +9,7 @@ use crate::{
         caller::Caller,
         error::{Error, Reason},
         event::{Kind, NewEvent},
+        lease::Drain,
         login::{Failure, Login, State, text_of},
         material::{FutureAuthToken, Material},
         session::{AuthorizedReason, Custody, Event, LoginEnd, Session, State as SessionState},
@@ -125,6 +126,7 @@ impl Task {
                 _ => false,
             };
             if passing && error.reason == Reason::SessionLeased {
+                self.ask_back().await;
                 return Kept::NotYet;
             }
             if passing && self.pause().await.is_continue() {
@@ -136,6 +138,14 @@ impl Task {
                 (false, true) => Kept::Unfinished,
                 (false, false) => Kept::No(error),
             };
+        }
+    }
+
+    /// Lets a holder who listens know that new material waits for the old to be given back.
+    async fn ask_back(&self) {
+        let caller = as_service(&self.login.subject, WRITE_LIMIT);
+        if let Err(error) = self.app.0.store.ask_back(&caller, &self.login.key, Drain::Login).await {
+            tracing::debug!(session.id = %self.login.key, error = %error, "The holder is asked again");
         }
     }
 

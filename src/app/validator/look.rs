@@ -118,8 +118,13 @@ impl Validator {
 
     /// Returns once somebody waits for the session.
     async fn wanted(&self, key: &SessionKey) {
+        let listener = self.app.0.wakes.listen(key);
         loop {
-            tokio::time::sleep(WANTED_STEP).await;
+            // Whoever begins to wait at this replica says so; those at others are found in the queue.
+            tokio::select! {
+                () = listener.notify.notified() => {}
+                () = tokio::time::sleep(WANTED_STEP) => {}
+            }
             match self.app.0.store.is_wanted(&self.caller(), key).await {
                 Ok(true) => return,
                 Ok(false) => {}

@@ -16,6 +16,7 @@ fn admit(credential: Option<Credential>, path: &str) -> Result<Authenticated, Er
 
 fn of_tenant(tenant: Option<&str>, scopes: &[Scope]) -> Option<Credential> {
     Some(Credential {
+        expires: None,
         subject: "user:x".to_owned(),
         role: Role::Authenticated,
         tenant: tenant.map(|tenant| TenantId::parse(tenant).expect("sound")),

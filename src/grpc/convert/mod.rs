@@ -26,6 +26,13 @@ pub(crate) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: millis.div_euclid(1000), nanos }
 }
 
+/// A time of a request, to the millisecond. What lies beyond any calendar is taken as its end.
+pub(crate) fn time_given(time: prost_types::Timestamp) -> Timestamp {
+    Timestamp::from_millis(
+        time.seconds.saturating_mul(1000).saturating_add(i64::from(time.nanos / 1_000_000)),
+    )
+}
+
 pub(crate) fn duration(span: Duration) -> prost_types::Duration {
     let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
     prost_types::Duration { seconds, nanos: i32::try_from(span.subsec_nanos()).unwrap_or(0) }

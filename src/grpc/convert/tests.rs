@@ -8,7 +8,7 @@ use crate::{
     domain::{
         event::Kind,
         id::{Holder, LeaseId, SessionKey, Ticket},
-        lease::{Lease, LeaseView},
+        lease::{Drain, Lease, LeaseView, Purpose},
         login::{Failure, Login, Method, QrToken, State},
         material::{Device, Format},
         secret::Secret,
@@ -33,7 +33,9 @@ fn view(remaining: u64, evicted: bool) -> LeaseView {
         acquire_time: NOW,
         expire_time: NOW + Duration::from_secs(90),
         remaining: Duration::from_secs(remaining),
-        evicted,
+        free_in: Duration::from_secs(remaining + 15),
+        purpose: Purpose::Lend,
+        drain: evicted.then_some(Drain::Evicted),
     }
 }
 
@@ -111,6 +113,7 @@ fn only_its_holder_sees_the_id_of_a_lease() {
         epoch: 4,
         ttl: Duration::from_secs(90),
         acquire_time: NOW,
+        renew_after: Duration::from_secs(30),
     };
     let held = lease::held(&lease);
     assert_eq!(held.lease_id, "07".repeat(16));

@@ -98,7 +98,17 @@ fn an_evicted_holder_is_not_renewed() {
     let service = Service::start();
     service.import("evicted", 6003);
     let lease = acquire(&service, "evicted", "worker-1", &[]).done().json();
-    service.about("evicted", &["lease", "evict"]).done();
+    let held = |more: &[&str]| {
+        let list = [&["lease", "list", "--output", "json", "--holder", "worker-1"], more].concat();
+        service.run(&list).done().json().as_array().unwrap().len()
+    };
+    assert_eq!((held(&["--state", "held"]), held(&["--state", "draining"])), (1, 0));
+    service.about("evicted", &["lease", "evict", "--epoch", "77"]).failed("LEASE_EPOCH_STALE");
+    service.about("evicted", &["lease", "evict", "--epoch", &lease["epoch"].to_string()]).done();
+    assert_eq!(
+        (held(&["--state", "held"]), held(&["--state", "draining", "--state", "quarantined"])),
+        (0, 1)
+    );
     let service = with_lease(service, &lease);
     let ran = service.run(&["lease", "renew", "--epoch", &lease["epoch"].to_string()]);
     assert_eq!(ran.code, 1, "{ran:?}");

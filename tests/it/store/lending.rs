@@ -5,7 +5,7 @@ use std::time::Duration;
 use usm::{
     domain::{
         event::Kind,
-        lease::{Purpose, Release},
+        lease::{Drain, Purpose, Release},
         session::{Custody, RevokedReason, StaleReason, State},
     },
     store::{
@@ -71,7 +71,7 @@ async fn a_lease_brings_material_and_is_seen_without_its_id(place: Place) {
     assert_eq!(grant.lease.ttl, Duration::from_secs(60));
     let seen = place.store.get(&tenant("acme"), &session.key).await.expect("read").expect("there");
     let lease = seen.lease.expect("leased");
-    assert_eq!((lease.holder.as_str(), lease.epoch, lease.evicted), ("worker-1", 1, false));
+    assert_eq!((lease.holder.as_str(), lease.epoch, lease.drain), ("worker-1", 1, None));
     assert!(lease.remaining > Duration::from_secs(50) && lease.remaining <= Duration::from_secs(60));
 }
 
@@ -143,7 +143,7 @@ async fn an_unacknowledged_release_rests_until_expiry_and_gap(place: Place) {
         .expect("answer");
     let Released::Done(released) = done else { panic!("{done:?}") };
     assert_eq!(released.lease.map(|lease| lease.remaining), Some(Duration::ZERO));
-    let renewed = place.store.renew(&service(), &lease.lease_id, 1).await.expect("answer");
+    let renewed = place.store.renew(&service(), &lease.lease_id, 1, None).await.expect("answer");
     assert!(matches!(renewed, Renew::NotHeld), "{renewed:?}");
     let busy = place.store.acquire(&service(), &request(&session.key, 2)).await.expect("answer");
     let Acquire::Busy { free_in, .. } = busy else { panic!("{busy:?}") };
@@ -188,8 +188,8 @@ async fn a_renewal_extends_by_the_granted_span(place: Place) {
     let lease =
         granted(place.store.acquire(&service(), &request(&session.key, 1)).await.expect("answer")).lease;
     place.pass(Duration::from_secs(50)).await;
-    let renewed = place.store.renew(&service(), &lease.lease_id, 1).await.expect("answer");
-    let Renew::Renewed(renewed) = renewed else { panic!("{renewed:?}") };
+    let renewed = place.store.renew(&service(), &lease.lease_id, 1, None).await.expect("answer");
+    let Renew::Renewed { lease: renewed, .. } = renewed else { panic!("{renewed:?}") };
     assert_eq!(renewed.ttl, Duration::from_secs(60));
     assert_eq!((renewed.epoch, renewed.key, renewed.holder), (1, lease.key, lease.holder));
 }
@@ -199,7 +199,7 @@ async fn only_its_holder_renews_and_releases(place: Place) {
     let own = tenant("acme");
     let lease = granted(place.store.acquire(&own, &request(&session.key, 1)).await.expect("answer")).lease;
     for other in [service(), tenant("rival")] {
-        let renewed = place.store.renew(&other, &lease.lease_id, 1).await.expect("answer");
+        let renewed = place.store.renew(&other, &lease.lease_id, 1, None).await.expect("answer");
         assert!(matches!(renewed, Renew::NotHeld), "{renewed:?}");
         let released = place
             .store
@@ -208,13 +208,13 @@ async fn only_its_holder_renews_and_releases(place: Place) {
             .expect("answer");
         assert!(matches!(released, Released::NotHeld), "{released:?}");
     }
-    let renewed = place.store.renew(&own, &lease.lease_id, 7).await.expect("answer");
+    let renewed = place.store.renew(&own, &lease.lease_id, 7, None).await.expect("answer");
     assert!(matches!(renewed, Renew::EpochStale { current: 1 }), "{renewed:?}");
     let released =
         place.store.release(&own, &lease.lease_id, 0, Release::ConnectionsClosed).await.expect("answer");
     assert!(matches!(released, Released::EpochStale { current: 1 }), "{released:?}");
     let unknown = request(&session.key, 200).lease_id;
-    let renewed = place.store.renew(&own, &unknown, 1).await.expect("answer");
+    let renewed = place.store.renew(&own, &unknown, 1, None).await.expect("answer");
     assert!(matches!(renewed, Renew::NotHeld), "{renewed:?}");
 }
 
@@ -223,26 +223,28 @@ async fn an_expired_lease_is_not_renewed(place: Place) {
     let lease =
         granted(place.store.acquire(&service(), &request(&session.key, 1)).await.expect("answer")).lease;
     place.pass(Duration::from_secs(60)).await;
-    let renewed = place.store.renew(&service(), &lease.lease_id, 1).await.expect("answer");
+    let renewed = place.store.renew(&service(), &lease.lease_id, 1, None).await.expect("answer");
     assert!(matches!(renewed, Renew::NotHeld), "{renewed:?}");
 }
 
 async fn an_evicted_lease_runs_out(place: Place) {
     let session = place.authorized("acme", "a").await;
-    let idle = place.store.evict(&service(), &session.key).await.expect("nothing to evict");
+    let idle =
+        place.store.evict(&service(), &session.key, None, Drain::Evicted).await.expect("nothing to evict");
     assert!(idle.lease.is_none());
     let mut first = request(&session.key, 1);
     first.request_id = request_id();
     let lease = granted(place.store.acquire(&service(), &first).await.expect("answer")).lease;
     for _ in 0..2 {
-        let evicted = place.store.evict(&service(), &session.key).await.expect("evicted");
-        assert!(evicted.lease.is_some_and(|lease| lease.evicted));
+        let evicted =
+            place.store.evict(&service(), &session.key, None, Drain::Evicted).await.expect("evicted");
+        assert!(evicted.lease.is_some_and(|lease| lease.drain == Some(Drain::Evicted)));
     }
-    let renewed = place.store.renew(&service(), &lease.lease_id, 1).await.expect("answer");
+    let renewed = place.store.renew(&service(), &lease.lease_id, 1, None).await.expect("answer");
     assert!(matches!(renewed, Renew::Evicted), "{renewed:?}");
     let again = place.store.acquire(&service(), &first).await.expect("answer");
     assert!(matches!(again, Acquire::Busy { .. }), "no second hand-out: {again:?}");
-    let nobody = place.store.evict(&service(), &key("acme", "none")).await;
+    let nobody = place.store.evict(&service(), &key("acme", "none"), None, Drain::Evicted).await;
     assert!(matches!(nobody, Err(Error::NotFound)), "{nobody:?}");
     place.store.release(&service(), &lease.lease_id, 1, Release::ConnectionsClosed).await.expect("answer");
     granted(place.store.acquire(&service(), &request(&session.key, 2)).await.expect("answer"));
@@ -270,7 +272,7 @@ async fn only_usable_sessions_of_ours_are_lent(place: Place) {
     let lease =
         granted(place.store.acquire(&service(), &request(&session.key, 1)).await.expect("answer")).lease;
     place.raw("update telegram_sessions set state = 'STALE', state_reason = 'validation_failed'").await;
-    let renewed = place.store.renew(&service(), &lease.lease_id, lease.epoch).await.expect("answer");
+    let renewed = place.store.renew(&service(), &lease.lease_id, lease.epoch, None).await.expect("answer");
     assert!(matches!(renewed, Renew::NotLendable(_)), "{renewed:?}");
     place
         .store
@@ -295,8 +297,8 @@ async fn inspection_takes_any_material_but_no_foreign_one(place: Place) {
     let mut inspect = request(&session.key, 1);
     inspect.purpose = Purpose::Inspect;
     let lease = granted(place.store.acquire(&service(), &inspect).await.expect("answer")).lease;
-    let renewed = place.store.renew(&service(), &lease.lease_id, 1).await.expect("answer");
-    assert!(matches!(renewed, Renew::Renewed(_)), "{renewed:?}");
+    let renewed = place.store.renew(&service(), &lease.lease_id, 1, None).await.expect("answer");
+    assert!(matches!(renewed, Renew::Renewed { lease: _, .. }), "{renewed:?}");
     place.store.release(&service(), &lease.lease_id, 1, Release::ConnectionsClosed).await.expect("answer");
     let mut wipe = change(session.clone(), Expected::Revision(2));
     wipe.material = MaterialChange::Wipe;
@@ -328,11 +330,14 @@ async fn leases_leave_the_revision_alone(place: Place) {
     let session = place.authorized("acme", "a").await;
     let lease =
         granted(place.store.acquire(&service(), &request(&session.key, 1)).await.expect("answer")).lease;
-    place.store.renew(&service(), &lease.lease_id, 1).await.expect("answer");
+    let told = lease.acquire_time;
+    place.store.renew(&service(), &lease.lease_id, 1, Some(told)).await.expect("answer");
+    place.store.renew(&service(), &lease.lease_id, 1, None).await.expect("answer");
     place.store.release(&service(), &lease.lease_id, 1, Release::ConnectionsClosed).await.expect("answer");
     let after = place.store.get(&service(), &session.key).await.expect("read").expect("there");
     assert_eq!(after.revision, session.revision);
-    let activity = after.last_activity_time.expect("a lease is activity");
+    let activity = after.last_activity_time.expect("a holder's word is activity");
+    assert_eq!(activity, told, "and nothing else is");
     let kept = place.store.commit(&service(), change(session, Expected::Revision(1))).await.expect("written");
     assert_eq!(kept.last_activity_time, Some(activity), "a change that read an older time keeps the newer");
 }
@@ -341,8 +346,8 @@ async fn the_log_tells_of_leases(place: Place) {
     let session = place.authorized("acme", "a").await;
     let own = tenant("acme");
     let lease = granted(place.store.acquire(&own, &request(&session.key, 1)).await.expect("answer")).lease;
-    place.store.renew(&own, &lease.lease_id, 1).await.expect("answer");
-    place.store.evict(&own, &session.key).await.expect("evicted");
+    place.store.renew(&own, &lease.lease_id, 1, None).await.expect("answer");
+    place.store.evict(&own, &session.key, None, Drain::Evicted).await.expect("evicted");
     place.store.release(&own, &lease.lease_id, 1, Release::ConnectionsClosed).await.expect("answer");
     place.store.release(&own, &lease.lease_id, 1, Release::ConnectionsClosed).await.expect("answer");
     let filter = EventFilter { key: Some(session.key), tenant: None };

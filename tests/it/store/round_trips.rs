@@ -98,7 +98,7 @@ async fn operations_take_as_many_round_trips_as_documented() {
         note("acquire", settle().await);
         store.acquire(&service(), &request).await.expect("answer");
         note("acquire refused", settle().await);
-        store.renew(&service(), &lease.lease_id, lease.epoch).await.expect("answer");
+        store.renew(&service(), &lease.lease_id, lease.epoch, None).await.expect("answer");
         note("renew", settle().await);
         store
             .release(&service(), &lease.lease_id, lease.epoch, Release::ConnectionsClosed)

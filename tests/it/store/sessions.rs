@@ -7,6 +7,7 @@ use usm::{
         event::{Kind, NewEvent, Transition},
         fingerprint::Fingerprint,
         id::{ReplicaId, TicketHash},
+        lease::{Drain, Filter},
         session::{
             AbsentReason, Account, AuthorizedReason, Custody, LogOut, Pending, Rest, RevokedReason,
             StaleReason, State, StateName,
@@ -215,7 +216,7 @@ async fn another_tenants_session_is_as_none(place: Place) {
     let removed =
         place.store.delete(&theirs, &key, 1, &LeaseRule::NoneLive, NewEvent::of(Kind::Deleted, "x")).await;
     assert!(matches!(removed, Err(Error::NotFound)), "{removed:?}");
-    let evicted = place.store.evict(&theirs, &key).await;
+    let evicted = place.store.evict(&theirs, &key, None, Drain::Evicted).await;
     assert!(matches!(evicted, Err(Error::NotFound)), "{evicted:?}");
     let acquired = place.store.acquire(&theirs, &request(&key, 1)).await.expect("answer");
     assert!(matches!(acquired, usm::store::leases::Acquire::NotFound), "{acquired:?}");
@@ -272,7 +273,7 @@ async fn filters_choose_exactly(place: Place) {
     assert_eq!(found(SessionFilter { labels, ..Default::default() }).await, ["a/legacy"]);
     let labels = BTreeMap::from([("team".to_owned(), "y".to_owned())]);
     assert!(found(SessionFilter { labels, ..Default::default() }).await.is_empty());
-    let leased = SessionFilter { lease: LeaseFilter::Leased, ..Default::default() };
+    let leased = SessionFilter { lease: LeaseFilter::Leased(Filter::default()), ..Default::default() };
     assert!(found(leased.clone()).await.is_empty());
     granted(place.store.acquire(&service(), &request(&usable.key, 1)).await.expect("answer"));
     assert_eq!(found(leased).await, ["a/usable"]);
@@ -332,7 +333,7 @@ async fn no_change_under_a_live_lease_when_it_matters(place: Place) {
     swap.expected = Expected::Revision(2);
     let swapped = place.store.commit(&service(), swap).await.expect("the lease is over");
     assert_eq!((swapped.lease_epoch, swapped.lease.is_none()), (2, true));
-    let renewed = place.store.renew(&service(), &grant.lease.lease_id, 1).await.expect("answer");
+    let renewed = place.store.renew(&service(), &grant.lease.lease_id, 1, None).await.expect("answer");
     assert!(matches!(renewed, usm::store::leases::Renew::NotHeld), "{renewed:?}");
 }
 

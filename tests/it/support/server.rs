@@ -142,10 +142,11 @@ impl Server {
         let folder = std::env::temp_dir().join(format!("usm-server-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&folder).unwrap();
         let app = app(&setup, &folder).await;
+        app.watch_leases();
         app.share_logins(TakeOver::Yes);
         app.watch_over_sessions();
 
-        let stop_streams = CancellationToken::new();
+        let stop_streams = app.draining();
         let edge = Edge {
             app: app.clone(),
             authenticator: Authenticator::new(
@@ -296,6 +297,7 @@ async fn app(setup: &Setup, folder: &Path) -> App {
         Settings {
             environment: setup.telegram.environment().clone(),
             lease_ttl: setup.lease_ttl,
+            lease_heartbeat: Duration::from_secs(30),
             ticket_ttl: setup.ticket_ttl,
             api_keys: BTreeMap::from([("MASTER".to_owned(), api_key)]),
             api_key_default: "MASTER".to_owned(),

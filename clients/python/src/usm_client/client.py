@@ -16,7 +16,8 @@ from usm.v1.session_service_pb2_grpc import SessionServiceStub
 from usm.v1.system_service_pb2_grpc import SystemServiceStub
 
 from . import _calls
-from .lease import LeaseContext
+from ._context import LeaseContext
+from ._stream import Room
 from .material import format_number
 from .term import STOP_BEFORE
 
@@ -90,6 +91,7 @@ class Client:
             self._channel = grpc.aio.secure_channel(target, credentials, options, interceptors=interceptors)
         else:
             self._channel = grpc.aio.insecure_channel(target, options, interceptors=interceptors)
+        self._room = Room()
         self.sessions = SessionServiceStub(self._channel)
         self.logins = LoginServiceStub(self._channel)
         self.leases = LeaseServiceStub(self._channel)
@@ -120,15 +122,17 @@ class Client:
         """Borrows a session while the block runs: ``async with client.lease(…) as lease``.
 
         ``ttl`` is the time asked for and ``wait`` how long to queue for the session, in seconds. The lease renews
-        itself. When renewals are refused, or fail until ``stop_before`` seconds before the deadline, ``lease.lost`` is
-        set; a block that has not ended when the time is over is cancelled and ``LeaseLost`` raised. Leaving the block
-        releases the lease: the session is free at once if ``lease.confirm_connections_closed()`` was called (the
-        Telethon bridge does), else after the service's quiet gap.
+        itself. When renewals are refused, or fail until ``stop_before`` seconds before the deadline, or the service
+        wants the session back, ``lease.lost`` is set; a block that has not ended when the time is over is cancelled and
+        ``LeaseLost`` raised. Leaving the block releases the lease: the session is free at once if
+        ``lease.confirm_connections_closed()`` was called (the Telethon bridge does), else after the service's quiet
+        gap.
 
         Raises ``UsmError``, for example ``SESSION_LEASED`` with ``retry_after``.
         """
         return LeaseContext(
             self.leases,
+            self._room,
             tenant_id=tenant_id,
             app_id=app_id,
             holder=holder,

@@ -124,16 +124,19 @@ class LeaseLost(Exception):
     """A lease is over while it was in use: every connection with its material must be closed.
 
     ``reason`` is ``EXPIRED`` if no renewal came through in time, else the service's reason, for example
-    ``LEASE_EPOCH_STALE``; ``refusal`` is the service's answer, if it was one.
+    ``LEASE_EPOCH_STALE``; ``refusal`` is the service's answer, if it was one. With ``LEASE_DRAINING``, ``drain`` may
+    tell why the service wants the session back: ``EVICTED``, ``LOGIN``, ``REVOKED``, or a name of a later version.
     """
 
-    def __init__(self, reason: str, refusal: UsmError | None = None) -> None:
+    def __init__(self, reason: str, refusal: UsmError | None = None, drain: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.refusal = refusal
+        self.drain = drain
 
     def __str__(self) -> str:
-        return f"the lease is lost: {self.refusal or self.reason}"
+        why = f" ({self.drain})" if self.drain else ""
+        return f"the lease is lost: {self.refusal or self.reason}{why}"
 
 
 def _details(error: grpc.aio.AioRpcError) -> list[Any]:

@@ -74,7 +74,7 @@ class Material:
                 lang_pack=device.lang_pack,
             ),
             proxy=Proxy(
-                kind=_enum_name(material_pb2.ProxyKind.DESCRIPTOR, proxy.kind, "PROXY_KIND_"),
+                kind=enum_name(material_pb2.ProxyKind.DESCRIPTOR, proxy.kind, "PROXY_KIND_"),
                 host=proxy.host,
                 port=proxy.port,
                 username=proxy.username,
@@ -90,7 +90,7 @@ class Material:
 
 def format_name(number: int) -> str:
     """``TELETHON_STRING`` for ``SESSION_FORMAT_TELETHON_STRING``; the number for one this version does not know."""
-    return _enum_name(material_pb2.SessionFormat.DESCRIPTOR, number, _PREFIX)
+    return enum_name(material_pb2.SessionFormat.DESCRIPTOR, number, _PREFIX)
 
 
 def format_number(name: str) -> material_pb2.SessionFormat.ValueType:
@@ -102,6 +102,7 @@ def format_number(name: str) -> material_pb2.SessionFormat.ValueType:
         raise ValueError(f"unknown session format {name!r}; known: {known}") from None
 
 
-def _enum_name(descriptor: EnumDescriptor, number: int, prefix: str) -> str:
+def enum_name(descriptor: EnumDescriptor, number: int, prefix: str) -> str:
+    """The name of a value without its prefix; the number for one this version does not know."""
     value = descriptor.values_by_number.get(number)
     return str(number) if value is None else value.name[len(prefix) :]

@@ -1,8 +1,9 @@
 """Connects Telethon with a leased session, and proves that it is disconnected before the lease is given back.
 
 Telegram ends an authorization for good when it is used over two connections at once. So everything Telethon opens goes
-through a gate: it lets no connection out after the lease is lost, keeps at most one per data centre, knows each socket
-that is open, and closes what Telethon leaves behind. Only when no socket is left does the lease count as free.
+through a gate: it lets no connection and no byte out after the lease is lost, keeps at most one connection per data
+centre, knows each socket that is open, and closes what Telethon leaves behind. Only when no socket is left does the
+lease count as free.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import ipaddress
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +20,8 @@ from telethon.network.connection import ConnectionTcpFull, ConnectionTcpMTProxyR
 from telethon.sessions import StringSession
 
 from ._calls import finish, log
+from ._gate import ABORT_TIMEOUT, Gate, gated
+from ._limit import Limit
 from .errors import UsmError
 from .lease import Lease
 from .material import Material, Proxy
@@ -29,9 +31,10 @@ _API_HASH = "0" * 32
 """Telethon wants one that is not empty; only logins send it, and a holder never logs in."""
 _CLOSE_TIMEOUT = 3.0
 """Seconds Telethon gets to disconnect in its own way, before its sockets are closed under it."""
-_ABORT_TIMEOUT = 1.0
-_SPACING = 1.0
-"""Seconds between two connections to one data centre; Telethon reconnects without a pause in some failures."""
+_SAVE_TIMEOUT = 5.0
+"""Seconds the changed session gets to be written back."""
+_OPEN_TO_ALL = {"auth", "help", "langpack"}
+"""Namespaces of methods that Telegram answers without a login: no proof that it accepts the session."""
 _ENDED = {401, 406}
 """Codes of Telegram's errors that say the authorization has ended."""
 
@@ -56,17 +59,23 @@ class TelethonConnection:
 
     def __init__(self, lease: Lease, api_id: int | None, client_kwargs: dict[str, Any]) -> None:
         self._lease = lease
-        self._gate = Gate()
+        self._gate = Gate(lease.is_over)
         self._client = _client(lease.material, api_id, client_kwargs, self._gate)
+        self._client._on_answer = self._answered
+        self._limit = Limit(lease, self._client)
+        self._gate.on_open = self._limit.connected
+        self._lent = _identity(self._client)
+        self._accepted: _Identity | None = None
+        """What Telegram last answered to as a logged-in session."""
         self._closing: asyncio.Task[None] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._closed_by_loss = False
 
     async def __aenter__(self) -> TelegramClient:
         task = asyncio.current_task()
         self._cancelling: int = task.cancelling() if task is not None and hasattr(task, "cancelling") else 0
         self._lease.expect_connections()
-        self._watcher = asyncio.ensure_future(self._watch())
+        self._tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._limit.run())]
         try:
             await self._connect()
         except BaseException as error:
@@ -84,7 +93,6 @@ class TelethonConnection:
             connecting.result()
             if not self._client.is_connected():
                 raise ConnectionError("Telegram closed the connection")
-            self._lease.note_activity()
         finally:
             for task in (connecting, lost):
                 task.cancel()
@@ -103,14 +111,14 @@ class TelethonConnection:
 
     async def _disconnect(self) -> None:
         self._gate.shut()
-        patience = min(_CLOSE_TIMEOUT, max(0.0, self._lease.remaining() - _ABORT_TIMEOUT))
+        patience = min(_CLOSE_TIMEOUT, max(0.0, self._lease.remaining() - ABORT_TIMEOUT))
         ending = asyncio.ensure_future(self._client.disconnect())
         await asyncio.wait({ending}, timeout=patience)
         if not ending.done():
             log.warning("Telethon did not disconnect within %.1f s, its sockets are closed", patience)
         elif not ending.cancelled() and (error := ending.exception()) is not None:
             log.warning("Telethon failed to disconnect, its sockets are closed: %s", type(error).__name__)
-        await self._gate.close(_ABORT_TIMEOUT)
+        await self._gate.close(ABORT_TIMEOUT)
         ending.cancel()
         if self._gate.is_empty() and not self._client.is_connected():
             self._lease.confirm_connections_closed()
@@ -127,16 +135,40 @@ class TelethonConnection:
         if cancelled:
             raise asyncio.CancelledError
 
+    def _answered(self, accepted: bool) -> None:
+        self._lease.note_activity()
+        if accepted:
+            self._accepted = _identity(self._client)
+
     async def _leave(self, exc: BaseException | None) -> None:
         await self._close()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait({self._watcher})
+        await self._write_back()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if (answer := _ending_answer(exc)) is not None:
             try:
                 await self._lease.report_error(*answer)
             except UsmError as error:
                 log.warning("Telegram's answer %s could not be reported: %s", answer[1], error)
+
+    async def _write_back(self) -> None:
+        """Saves the session if it is another one than was lent: Telegram moved the account to another data centre."""
+        identity = _identity(self._client)
+        if identity is None or identity == self._lent:
+            return
+        lease = self._lease
+        if identity != self._accepted:
+            # Telethon makes a new key before it is logged in with it: such a one must not replace the good one.
+            log.warning("The new key of %s/%s was never accepted, it is not kept", lease.tenant_id, lease.app_id)
+            return
+        try:
+            text = self._client.session.save()
+            await lease.save(text, format="TELETHON_STRING", timeout=min(_SAVE_TIMEOUT, lease.remaining()))
+        except Exception as error:
+            told = error if isinstance(error, UsmError) else type(error).__name__
+            log.error("The changed session of %s/%s was not kept: %s", lease.tenant_id, lease.app_id, told)
 
     def _ended_by_loss(self, exc: BaseException) -> bool:
         """Telethon cancels the calls in flight when it disconnects: that looks like a cancellation of the block."""
@@ -147,84 +179,38 @@ class TelethonConnection:
         return isinstance(exc, (ConnectionError, asyncio.TimeoutError))
 
 
-class Gate:
-    """Every connection that Telethon opens for one lease."""
-
-    def __init__(self) -> None:
-        self._shut = False
-        self._opening = 0
-        self._open: dict[asyncio.StreamWriter, object] = {}
-        self._last: dict[object, float] = {}
-
-    def shut(self) -> None:
-        """No connection is opened from now on."""
-        self._shut = True
-
-    def is_empty(self) -> bool:
-        """Whether no socket is open or about to be, and none can be any more."""
-        return self._shut and not self._opening and not self._open
-
-    async def close(self, timeout: float) -> None:
-        """Closes what is open, at once. Shut the gate first."""
-        until = time.monotonic() + timeout
-        while self._opening and time.monotonic() < until:
-            await asyncio.sleep(0.01)
-        await asyncio.gather(*(self._abort(writer, until) for writer in list(self._open)))
-
-    async def _abort(self, writer: asyncio.StreamWriter, until: float) -> None:
-        writer.transport.abort()
-        waiting = asyncio.ensure_future(writer.wait_closed())
-        done, _ = await asyncio.wait({waiting}, timeout=max(0.05, until - time.monotonic()))
-        if done:
-            if not waiting.cancelled():
-                waiting.exception()  # that it ended in an error does not matter: it ended
-            self._open.pop(writer, None)
-        else:
-            waiting.cancel()
-
-    async def admit(self, place: object) -> None:
-        """Before a connection to a place is opened: closes an older one to it, and keeps the spacing."""
-        older = [writer for writer, there in self._open.items() if there == place]
-        until = time.monotonic() + _ABORT_TIMEOUT
-        await asyncio.gather(*(self._abort(writer, until) for writer in older))
-        if any(there == place for there in self._open.values()):
-            raise ConnectionError("an older connection to Telegram does not close")
-        wait = self._last.get(place, float("-inf")) + _SPACING - time.monotonic()
-        if wait > 0:
-            await asyncio.sleep(wait)
-        if self._shut:
-            raise ConnectionError("the lease is over")
-        self._last[place] = time.monotonic()
-
-    async def open(self, connection: Any, opening: Any) -> None:
-        """Opens a connection and remembers its socket, also if it fails midway."""
-        # Behind an MTProto proxy every data centre has the address of the proxy.
-        place = (connection._dc_id, connection._ip, connection._port)
-        self._opening += 1
-        try:
-            await self.admit(place)
-            connection._writer = None
-            try:
-                await opening()
-            finally:
-                if connection._writer is not None:
-                    self._open[connection._writer] = place
-            if self._shut:
-                connection._writer.transport.abort()
-                raise ConnectionError("the lease is over")
-        finally:
-            self._opening -= 1
+_Identity = tuple[int, bytes]
+"""Home data centre and key of a session."""
 
 
-def _gated(base: type[Any], gate: Gate) -> type[Any]:
-    """Telethon's connection class, with its sockets behind the gate."""
+def _identity(client: TelegramClient) -> _Identity | None:
+    session = client.session  # none after a log-out
+    return None if session is None or session.auth_key is None else (session.dc_id, session.auth_key.key)
 
-    class Gated(base):  # type: ignore[misc]
-        async def _connect(self, timeout: Any = None, ssl: Any = None) -> None:
-            await gate.open(self, lambda: super(Gated, self)._connect(timeout=timeout, ssl=ssl))
 
-    Gated.__name__ = base.__name__
-    return Gated
+def _ignore(accepted: bool) -> None:
+    pass
+
+
+class _Client(TelegramClient):  # type: ignore[misc]
+    """Tells when Telegram answered, and whether that shows that it accepts the session as it is now."""
+
+    _on_answer: Callable[[bool], None] = staticmethod(_ignore)
+
+    async def _call(self, sender: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await super()._call(sender, request, *args, **kwargs)
+        if sender is self._sender and _needs_login(request):
+            self._on_answer(True)
+        return result
+
+    async def _dispatch_update(self, *args: Any, **kwargs: Any) -> Any:
+        self._on_answer(False)  # it may have come before a move of the account
+        return await super()._dispatch_update(*args, **kwargs)
+
+
+def _needs_login(request: Any) -> bool:
+    requests = request if isinstance(request, (list, tuple)) else [request]
+    return any(type(one).__module__.rpartition(".")[2] not in _OPEN_TO_ALL for one in requests)
 
 
 def _client(material: Material, api_id: int | None, kwargs: dict[str, Any], gate: Gate) -> TelegramClient:
@@ -242,12 +228,12 @@ def _client(material: Material, api_id: int | None, kwargs: dict[str, Any], gate
         raise ValueError(f"the authorization was made with another {', '.join(sorted(differing))}")
     base, proxy = _route(material.proxy, kwargs.pop("connection", ConnectionTcpFull))
     session = _session(material)
-    client = TelegramClient(
+    client = _Client(
         session,
         material.api_id or api_id,
         _API_HASH,
         **{**kwargs, **device},
-        connection=_gated(base, gate),
+        connection=gated(base, gate),
         proxy=proxy,
         # Without this Telethon replaces an IPv6 address by that of another data centre.
         use_ipv6=ipaddress.ip_address(session.server_address).version == 6,

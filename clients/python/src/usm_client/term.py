@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from google.protobuf.duration_pb2 import Duration
+from usm.v1 import lease_pb2
+
 STOP_BEFORE = 5.0
 """Time between the signal to stop and the deadline, for closing connections; at most a third of a short lease."""
 _MARGIN_MAX = 1.0
@@ -47,8 +50,25 @@ class Term:
             attempt=min(max(ttl / 6, _ATTEMPT_MIN), _ATTEMPT_MAX),
         )
 
+    @staticmethod
+    def from_lease(sent: float, lease: lease_pb2.Lease, stop_before: float) -> Term | None:
+        """From the instant before the call was sent and its answer; None if it grants no time."""
+        return Term.granted(sent, _seconds(lease.ttl), _seconds(lease.renew_after), stop_before)
+
 
 def backoff(failures: int, retry_after: float | None, jitter: float) -> float:
     """The wait after so many failures: doubling from a quarter of a second to two, never shorter than asked for."""
     base = 0.25 * (1 << min(failures, 3))
     return max(base * (0.5 + jitter / 2), retry_after or 0.0)
+
+
+def reopening(failures: int, jitter: float) -> float:
+    """The wait before a stream that broke is opened again: doubling from half a second to half a minute.
+
+    Longer than ``backoff``: calls renew meanwhile, and a service that stops loses all its streams at once.
+    """
+    return min(0.5 * (1 << min(failures, 6)), 30.0) * (0.5 + jitter / 2)
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9

@@ -1,4 +1,4 @@
-//! A stand-in for the service: answers the three calls of a holder as a test tells it, and records them. It keeps no
+//! A stand-in for the service: answers the calls of a holder as a test tells it, and records them. It keeps no
 //! state and proves nothing about the service; it exists for faults that a real server does not produce on demand.
 
 use std::collections::VecDeque;
@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 use usm_client::v1::{self, lease_service_server};
 use usm_client::{Client, Credentials, endpoint};
+
+use crate::hold::{Heard, Streams, fake_authorization, refusal};
 
 pub(crate) const LEASE_ID: &str = "lease-id-that-nobody-may-see";
 pub(crate) const MATERIAL: &[u8] = b"material-that-nobody-may-see";
@@ -40,22 +41,29 @@ pub(crate) struct Call {
     pub(crate) request_id: String,
     pub(crate) connections_closed: bool,
     pub(crate) authorization: String,
+    pub(crate) beat: i64,
+    pub(crate) activity: Option<prost_types::Timestamp>,
 }
 
 #[derive(Clone, Default)]
 pub(crate) struct Fake {
     script: Arc<Mutex<VecDeque<Answer>>>,
     calls: Arc<Mutex<Vec<Call>>>,
+    pub(crate) streams: Streams,
 }
 
 impl Fake {
-    /// Answers the next calls in this order, and every further one with a grant of 90 s.
+    /// Answers the next calls in this order, and every further one with a grant of 90 s. Serves no streams.
     pub(crate) fn answering(script: impl IntoIterator<Item = Answer>) -> Self {
         Self { script: Arc::new(Mutex::new(script.into_iter().collect())), ..Self::default() }
     }
 
     pub(crate) fn then(&self, answers: impl IntoIterator<Item = Answer>) {
         self.script.lock().unwrap().extend(answers);
+    }
+
+    pub(crate) fn record(&self, call: Call) {
+        self.calls.lock().unwrap().push(call);
     }
 
     pub(crate) fn calls(&self, method: &str) -> Vec<Call> {
@@ -86,15 +94,14 @@ impl Fake {
         request: &Request<T>,
         request_id: &str,
         connections_closed: bool,
+        activity: Option<prost_types::Timestamp>,
     ) -> Result<v1::Lease, Status> {
-        let authorization =
-            request.metadata().get("authorization").map(|text| text.to_str().unwrap().to_owned());
-        self.calls.lock().unwrap().push(Call {
-            method,
-            at: Instant::now(),
+        self.record(Call {
             request_id: request_id.to_owned(),
             connections_closed,
-            authorization: authorization.unwrap_or_default(),
+            authorization: fake_authorization(request),
+            activity,
+            ..Call::now(method)
         });
         let answer =
             self.script.lock().unwrap().pop_front().unwrap_or(Answer::Grant(Duration::from_secs(90)));
@@ -104,20 +111,13 @@ impl Fake {
                 tokio::time::sleep(delay).await;
                 Ok(lease(ttl))
             }
-            Answer::Refuse(code, reason, retry_after) => {
-                let mut details = ErrorDetails::new();
-                details.set_error_info(reason, "usm", []);
-                if retry_after.is_some() {
-                    details.set_retry_info(retry_after);
-                }
-                Err(Status::with_error_details(code, "the fake refuses", details))
-            }
+            Answer::Refuse(code, reason, retry_after) => Err(refusal(code, reason, retry_after)),
             Answer::Silence => std::future::pending().await,
         }
     }
 }
 
-fn lease(ttl: Duration) -> v1::Lease {
+pub(crate) fn lease(ttl: Duration) -> v1::Lease {
     v1::Lease {
         lease_id: LEASE_ID.into(),
         tenant_id: "acme".into(),
@@ -131,7 +131,6 @@ fn lease(ttl: Duration) -> v1::Lease {
     }
 }
 
-type Messages<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Answered<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
@@ -140,13 +139,15 @@ impl lease_service_server::LeaseService for Fake {
         &self,
         request: Request<v1::AcquireLeaseRequest>,
     ) -> Answered<v1::AcquireLeaseResponse> {
-        let lease = self.answer("acquire", &request, &request.get_ref().request_id, false).await?;
+        let lease = self.answer("acquire", &request, &request.get_ref().request_id, false, None).await?;
         let material = v1::SessionMaterial { data: MATERIAL.into(), api_id: 1, ..Default::default() };
         Ok(Response::new(v1::AcquireLeaseResponse { lease: Some(lease), material: Some(material) }))
     }
 
     async fn renew_lease(&self, request: Request<v1::RenewLeaseRequest>) -> Answered<v1::RenewLeaseResponse> {
-        let lease = self.answer("renew", &request, &request.get_ref().request_id, false).await?;
+        let message = request.get_ref();
+        let activity = message.last_activity_time;
+        let lease = self.answer("renew", &request, &message.request_id, false, activity).await?;
         Ok(Response::new(v1::RenewLeaseResponse { lease: Some(lease) }))
     }
 
@@ -155,28 +156,53 @@ impl lease_service_server::LeaseService for Fake {
         request: Request<v1::ReleaseLeaseRequest>,
     ) -> Answered<v1::ReleaseLeaseResponse> {
         let message = request.get_ref();
-        let lease = self.answer("release", &request, &message.request_id, message.connections_closed).await?;
+        let lease =
+            self.answer("release", &request, &message.request_id, message.connections_closed, None).await?;
         Ok(Response::new(v1::ReleaseLeaseResponse { lease: Some(lease) }))
     }
 
-    type HoldLeaseStream = Messages<v1::HoldLeaseResponse>;
+    type HoldLeaseStream = Heard;
 
     async fn hold_lease(
         &self,
-        _: Request<tonic::Streaming<v1::HoldLeaseRequest>>,
+        request: Request<tonic::Streaming<v1::HoldLeaseRequest>>,
     ) -> Answered<Self::HoldLeaseStream> {
-        Err(not_faked())
+        self.open_stream(request).await.map(Response::new)
     }
 
-    async fn save_session(&self, _: Request<v1::SaveSessionRequest>) -> Answered<v1::SaveSessionResponse> {
-        Err(not_faked())
+    async fn save_session(
+        &self,
+        request: Request<v1::SaveSessionRequest>,
+    ) -> Answered<v1::SaveSessionResponse> {
+        let message = request.get_ref();
+        assert_eq!((message.lease_id.as_str(), message.epoch), (LEASE_ID, EPOCH));
+        self.answer("save", &request, &message.request_id, false, None).await?;
+        let session = v1::Session { revision: message.data.len() as i64, ..Default::default() };
+        Ok(Response::new(v1::SaveSessionResponse { session: Some(session) }))
     }
 
+    /// Advises to stop after an error of Telegram with a code of 401 and above, and to wait after a 420.
     async fn report_session(
         &self,
-        _: Request<v1::ReportSessionRequest>,
+        request: Request<v1::ReportSessionRequest>,
     ) -> Answered<v1::ReportSessionResponse> {
-        Err(not_faked())
+        let message = request.get_ref();
+        assert_eq!((message.lease_id.as_str(), message.epoch), (LEASE_ID, EPOCH));
+        self.answer("report", &request, &message.request_id, false, None).await?;
+        let code = match &message.answer {
+            Some(v1::report_session_request::Answer::Error(error)) => {
+                assert!(error.message.len() <= 128 && error.method.len() <= 128);
+                error.code
+            }
+            Some(v1::report_session_request::Answer::ProofOfLife(_)) | None => 0,
+        };
+        let mut response = v1::ReportSessionResponse::default();
+        response.set_advice(match code {
+            0 | 420 => v1::HolderAdvice::Continue,
+            _ => v1::HolderAdvice::Stop,
+        });
+        response.retry_after = (code == 420).then_some(prost_types::Duration { seconds: 37, nanos: 0 });
+        Ok(Response::new(response))
     }
 
     async fn get_lease(&self, _: Request<v1::GetLeaseRequest>) -> Answered<v1::GetLeaseResponse> {

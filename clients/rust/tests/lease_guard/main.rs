@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod fake;
+mod hold;
+mod pushes;
+mod report;
+mod stream;
 
 use std::time::Duration;
 
@@ -12,6 +16,7 @@ use tonic::Code;
 use usm_client::{Connections, Error, LeaseGuard, Loss, v1};
 
 const TTL: Duration = Duration::from_secs(90);
+const SECOND: Duration = Duration::from_secs(1);
 
 fn request() -> v1::AcquireLeaseRequest {
     v1::AcquireLeaseRequest {
@@ -30,6 +35,19 @@ fn refused(code: Code, reason: &'static str) -> Answer {
 async fn lost_after(guard: &LeaseGuard, since: Instant) -> Duration {
     timeout(Duration::from_secs(3600), guard.lost()).await.expect("the guard tells");
     since.elapsed()
+}
+
+async fn guard(fake: &Fake) -> LeaseGuard {
+    LeaseGuard::acquire(&fake.serve(), request()).await.unwrap().0
+}
+
+async fn lives_for(guard: &LeaseGuard, span: Duration) {
+    assert!(timeout(span, guard.lost()).await.is_err(), "the lease lives: {:?}", guard.loss());
+}
+
+/// How many seconds after `start` the fake heard each of these.
+fn times(fake: &Fake, method: &str, start: Instant) -> Vec<f64> {
+    fake.calls(method).iter().map(|call| (call.at - start).as_secs_f64()).collect()
 }
 
 fn about(span: Duration, seconds: f64) -> bool {
@@ -145,6 +163,28 @@ async fn a_service_that_never_answers_ends_the_acquire() {
     let error = LeaseGuard::acquire(&fake.serve(), request()).await.unwrap_err();
     assert_eq!(error.refusal().unwrap().code, Code::DeadlineExceeded);
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+/// A request that waits in the queue for longer than what is granted lasts.
+fn patient() -> v1::AcquireLeaseRequest {
+    v1::AcquireLeaseRequest { wait: (TTL * 2).try_into().ok(), ..request() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_waited_for_has_its_whole_time() {
+    let fake = Fake::answering([Answer::Late(TTL + SECOND * 20, TTL), refused(Code::Unavailable, "")]);
+    let (guard, _) = LeaseGuard::acquire(&fake.serve(), patient()).await.unwrap();
+    assert_eq!(fake.calls("renew").len(), 2);
+    assert!(guard.remaining() > SECOND * 88, "{:?}", guard.remaining());
+    lives_for(&guard, SECOND * 300).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_waited_for_and_lost_meanwhile_is_not_handed_out() {
+    let late = Answer::Late(TTL + SECOND * 20, TTL);
+    let fake = Fake::answering([late, refused(Code::FailedPrecondition, "LEASE_NOT_HELD")]);
+    let error = LeaseGuard::acquire(&fake.serve(), patient()).await.unwrap_err();
+    assert_eq!(error.refusal().unwrap().reason, "LEASE_NOT_HELD");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,30 +1,31 @@
 //! Lending: a session's material to one worker at a time.
 
+pub mod holding;
+pub mod report;
+pub mod save;
+mod waiting;
+
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+pub(super) use self::{holding::Held, waiting::Wakes};
 use super::{App, new_lease_id};
 use crate::{
     domain::{
         caller::Caller,
         error::{Error, Reason},
         id::{Holder, LeaseId, RequestId, SessionKey, TenantId},
-        lease::{self, Lease, Release},
+        lease::{self, Drain, Lease, Release},
         material::{Device, Format, Material, Proxy},
         page::{Page, PageRequest},
-        session::{Custody, Environment, Session},
+        session::{Custody, Environment, Session, StateName},
+        time::Timestamp,
     },
     formats,
     store::{self, LeaseFilter, SessionFilter},
     telemetry::metrics::{self, Outcome},
 };
-
-/// How long a waiting acquire sleeps before it looks again, at most.
-const WAIT_STEP_MAX: Duration = Duration::from_secs(1);
-const WAIT_STEP_MIN: Duration = Duration::from_millis(50);
-/// Kept back of the caller's deadline for the answer.
-const ANSWER_MARGIN: Duration = Duration::from_millis(300);
 
 /// A lease that was asked for.
 #[derive(Debug)]
@@ -93,31 +94,30 @@ impl App {
             key: request.key,
             holder: request.holder,
             ttl,
+            // A retry may have a place from before.
+            queued: request.request_id.is_some() && !request.wait.is_zero(),
             request_id: request.request_id,
             purpose: lease::Purpose::Lend,
         };
-        let until = (Instant::now() + request.wait)
-            .min(caller.deadline.checked_sub(ANSWER_MARGIN).unwrap_or(caller.deadline));
-        loop {
-            match self.0.store.acquire(caller, &asked).await? {
-                store::Acquire::Granted(grant) => return self.hand_out(caller, *grant, request.format).await,
-                store::Acquire::Busy { session, free_in } => {
-                    if Instant::now() >= until {
-                        return Err(leased(&session, free_in));
-                    }
-                    let step = free_in.min(WAIT_STEP_MAX).max(WAIT_STEP_MIN);
-                    tokio::time::sleep_until((Instant::now() + step).min(until).into()).await;
-                }
-                refused => return Err(self.not_granted(refused)),
+        let grant = match self.0.store.acquire(caller, &asked).await? {
+            store::Acquire::Granted(grant) => *grant,
+            store::Acquire::Busy { session, free_in } => {
+                let Some(until) = Self::patience(caller, request.wait, &session) else {
+                    return Err(waiting::busy(&session, free_in));
+                };
+                let asked = lease::Request { queued: true, ..asked };
+                self.wait_turn(caller, &asked, until).await?
             }
-        }
+            refused => return Err(self.not_granted(refused)),
+        };
+        self.hand_out(caller, grant, request.format).await
     }
 
     /// Why a session cannot be borrowed, in the words of the contract.
     pub(super) fn not_granted(&self, answer: store::Acquire) -> Error {
         match answer {
             store::Acquire::Granted(_) => Error::new(Reason::Internal, "a granted lease is no refusal"),
-            store::Acquire::Busy { session, free_in } => leased(&session, free_in),
+            store::Acquire::Busy { session, free_in } => waiting::busy(&session, free_in),
             store::Acquire::NotFound => Error::session_not_found(),
             store::Acquire::NotLendable(session) => not_lendable(&session, &self.0.settings.environment),
             store::Acquire::Disabled => Error::new(
@@ -168,7 +168,7 @@ impl App {
         .await;
         match opened {
             Ok((material, written)) => Ok(Acquired {
-                lease,
+                lease: lease.beating(self.0.settings.lease_heartbeat),
                 material: Handout {
                     format,
                     data: written.data,
@@ -192,13 +192,25 @@ impl App {
         }
     }
 
-    /// Extends the lease by the span it was granted for.
+    /// Extends the lease by the span it was granted for. `activity` is when Telegram last answered the holder: proof
+    /// that the authorization lives.
     ///
     /// # Errors
-    /// `LEASE_NOT_HELD` or `LEASE_EPOCH_STALE`: the holder must close its connections.
-    pub async fn renew_lease(&self, caller: &Caller, id: &LeaseId, epoch: i64) -> Result<Lease, Error> {
-        match self.0.store.renew(caller, id, epoch).await? {
-            store::Renew::Renewed(lease) => Ok(lease),
+    /// `LEASE_NOT_HELD`, `LEASE_EPOCH_STALE` or `LEASE_DRAINING`: the holder must close its connections.
+    pub async fn renew_lease(
+        &self,
+        caller: &Caller,
+        id: &LeaseId,
+        epoch: i64,
+        activity: Option<Timestamp>,
+    ) -> Result<Lease, Error> {
+        match self.0.store.renew(caller, id, epoch, activity).await? {
+            store::Renew::Renewed { lease, state } => {
+                if state == StateName::Stale && activity.is_some() {
+                    self.prove_alive(caller, &lease).await;
+                }
+                Ok(lease.beating(self.0.settings.lease_heartbeat))
+            }
             store::Renew::NotHeld => Err(Error::lease_not_held()),
             store::Renew::EpochStale { current } => Err(epoch_stale(current)),
             store::Renew::Evicted => Err(Error::new(
@@ -223,7 +235,10 @@ impl App {
         release: Release,
     ) -> Result<Session, Error> {
         match self.0.store.release(caller, id, epoch, release).await? {
-            store::Released::Done(session) => Ok(*session),
+            store::Released::Done(session) => {
+                self.0.wakes.wake(&session.key);
+                Ok(*session)
+            }
             store::Released::NotHeld => Err(Error::lease_not_held()),
             store::Released::EpochStale { current } => Err(epoch_stale(current)),
         }
@@ -237,7 +252,7 @@ impl App {
         self.get_session(caller, key).await
     }
 
-    /// The sessions that are lent now.
+    /// The sessions that are lent now, or rest after a lease.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
@@ -245,19 +260,29 @@ impl App {
         &self,
         caller: &Caller,
         tenant: Option<TenantId>,
+        leases: lease::Filter,
         page: PageRequest,
     ) -> Result<Page<Session>, Error> {
-        let filter = SessionFilter { tenant, lease: LeaseFilter::Leased, ..SessionFilter::default() };
+        let filter = SessionFilter { tenant, lease: LeaseFilter::Leased(leases), ..SessionFilter::default() };
         Ok(self.0.store.list(caller, &filter, &page).await?)
     }
 
-    /// Refuses the lease any further renewal. The holder learns it when it next renews; nobody else gets the
+    /// Refuses the lease any further renewal, or only the one of `epoch`. Its holder is told; nobody else gets the
     /// session before the lease's end and the quiet gap.
     ///
     /// # Errors
-    /// `SESSION_NOT_FOUND`, `LEASE_NOT_HELD` when nobody holds it.
-    pub async fn evict_lease(&self, caller: &Caller, key: &SessionKey) -> Result<Session, Error> {
-        Ok(self.0.store.evict(caller, key).await?)
+    /// `SESSION_NOT_FOUND`, `LEASE_NOT_HELD` when nobody holds it, `LEASE_EPOCH_STALE` when somebody else does.
+    pub async fn evict_lease(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        epoch: Option<i64>,
+    ) -> Result<Session, Error> {
+        let session = self.0.store.evict(caller, key, epoch, Drain::Evicted).await?;
+        match (&session.lease, epoch) {
+            (Some(lease), Some(epoch)) if lease.epoch != epoch => Err(epoch_stale(lease.epoch)),
+            _ => Ok(session),
+        }
     }
 }
 

@@ -4,27 +4,34 @@
 //! renewals; it ends with the guard. Dropping the guard stops renewing and sends nothing: the service then waits for
 //! the lease to expire, and for the quiet gap, before it lends the session again.
 
+mod activity;
+mod call;
+mod loss;
+mod renewal;
+mod report;
+mod stream;
+
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Code, Request};
-use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
-use crate::term::{STOP_BEFORE, Term, backoff};
+use self::activity::Activity;
+use self::call::{incomplete, repeat, span, within};
+use self::loss::End;
+pub use self::loss::Loss;
+use self::renewal::{Hold, Renewal, keep};
+pub use self::report::Advice;
+use crate::term::{STOP_BEFORE, Term};
 use crate::{Client, Error, Refusal, v1};
 
 /// Time an acquire gets beyond its `wait`, and a release in all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most calls that one acquire or release makes when answers get lost.
-const ATTEMPTS_MAX: u32 = 4;
-/// A call that ends this close to its deadline ended because of it.
-const DEADLINE_GRAIN: Duration = Duration::from_millis(20);
 /// Longest wait in the session's queue, as the contract has it.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
@@ -37,43 +44,24 @@ pub enum Connections {
     Unknown,
 }
 
-/// Why a lease is over.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Loss {
-    /// No renewal came through in time.
-    #[error("no renewal came through in time")]
-    Expired,
-    /// The service said so, for example with `LEASE_NOT_HELD`, `LEASE_EPOCH_STALE` or `LEASE_DRAINING`.
-    #[error("the service ended it")]
-    Refused(#[source] Box<Refusal>),
-    /// The guard was dropped or released.
-    #[error("its guard is gone")]
-    Dropped,
-}
-
 /// Holds a lease: renews it in the background and tells when its time is over.
 pub struct LeaseGuard {
     client: Client,
     hold: Hold,
     lease: v1::Lease,
     term: watch::Receiver<Term>,
-    lost: CancellationToken,
-    loss: Arc<Mutex<Option<Loss>>>,
+    end: Arc<End>,
+    activity: Arc<Activity>,
     // Stops the renewals when the guard goes, however it goes.
     _stop: DropGuard,
-}
-
-/// What renewals and the release name the lease by.
-#[derive(Clone)]
-struct Hold {
-    lease_id: Zeroizing<String>,
-    epoch: i64,
 }
 
 impl LeaseGuard {
     /// Borrows a session and keeps it. The material is to be kept in memory only, and dropped with the guard.
     ///
     /// Answers that get lost are asked for again under one `request_id`, which is chosen here if the request has none.
+    /// A lease that was waited for is renewed before it is handed out: its time counts from before the call was sent,
+    /// and the wait would be taken off it.
     ///
     /// # Errors
     /// [`Error::Refused`]: what `AcquireLease` answers, for example `SESSION_LEASED` with `retry_after`.
@@ -109,19 +97,29 @@ impl LeaseGuard {
         let term = Term::granted(sent, span(lease.ttl), span(lease.renew_after), stop_before)
             .ok_or_else(|| incomplete("the answer grants no time"))?;
         let hold = Hold { lease_id: Zeroizing::new(std::mem::take(&mut lease.lease_id)), epoch: lease.epoch };
-        let lost = CancellationToken::new();
-        let loss = Arc::new(Mutex::new(None));
+        let end = Arc::new(End::default());
+        let activity = Arc::new(Activity::default());
         let stop = CancellationToken::new();
         let (sender, receiver) = watch::channel(term);
-        let renewal = Renewal { client: client.clone(), hold: hold.clone(), stop_before, term: sender };
-        tokio::spawn(keep(renewal, stop.clone(), lost.clone(), Arc::clone(&loss)));
+        let renewal = Renewal {
+            client: client.clone(),
+            hold: hold.clone(),
+            stop_before,
+            term: sender,
+            activity: Arc::clone(&activity),
+        };
+        if Instant::now() >= term.renew_at {
+            // It was granted some time during a long wait, and by this clock may be over already.
+            repeat(Instant::now() + CALL_TIMEOUT, |until| renewal.renew(until)).await?;
+        }
+        tokio::spawn(keep(renewal, stop.clone(), Arc::clone(&end)));
         let guard = Self {
             client: client.clone(),
             hold,
             lease,
             term: receiver,
-            lost,
-            loss,
+            end,
+            activity,
             _stop: stop.drop_guard(),
         };
         Ok((guard, material))
@@ -147,20 +145,26 @@ impl LeaseGuard {
         self.deadline().saturating_duration_since(Instant::now())
     }
 
-    /// Completes when the worker must close its connections: renewals were refused, or failed until
-    /// [`STOP_BEFORE`] before the deadline, or the guard is gone. The future is independent of the guard.
+    /// Telegram answered just now: the next renewal tells the service, once, which spares a probe.
+    pub fn note_activity(&self) {
+        self.activity.note();
+    }
+
+    /// Completes when the worker must close its connections: the service wants the session back or says that the
+    /// lease is over, renewals failed until [`STOP_BEFORE`] before the deadline, or the guard is gone. The future is
+    /// independent of the guard, and may be dropped at any time.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.lost.clone().cancelled_owned()
+        self.end.lost.clone().cancelled_owned()
     }
 
     /// The same signal as a token of its own: cancelling it does not touch the lease.
     pub fn lost_token(&self) -> CancellationToken {
-        self.lost.child_token()
+        self.end.lost.child_token()
     }
 
     /// Why the lease is over; `None` while it lives.
     pub fn loss(&self) -> Option<Loss> {
-        self.loss.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.end.loss()
     }
 
     /// Gives the lease back. Close every connection of the session first, and say so.
@@ -204,84 +208,6 @@ impl fmt::Debug for LeaseGuard {
     }
 }
 
-/// What the task that renews works with.
-struct Renewal {
-    client: Client,
-    hold: Hold,
-    stop_before: Duration,
-    term: watch::Sender<Term>,
-}
-
-impl Renewal {
-    fn term(&self) -> Term {
-        *self.term.borrow()
-    }
-
-    /// Renews whenever it is time, until the lease is over.
-    async fn run(&self) -> Loss {
-        let mut next = self.term().renew_at;
-        let mut failures = 0;
-        loop {
-            let term = self.term();
-            sleep_until(next.min(term.lost_at)).await;
-            if Instant::now() >= term.lost_at {
-                return Loss::Expired;
-            }
-            match self.renew(term).await {
-                Ok(term) => {
-                    self.term.send_replace(term);
-                    (next, failures) = (term.renew_at, 0);
-                }
-                Err(refusal) if refusal.ends_lease() => return Loss::Refused(Box::new(refusal)),
-                Err(refusal) => {
-                    let wait = backoff(failures, refusal.retry_after, jitter());
-                    warn!(error.reason = %refusal, lease.epoch = self.hold.epoch, "A renewal failed, another follows");
-                    next = Instant::now() + wait;
-                    failures += 1;
-                }
-            }
-        }
-    }
-
-    async fn renew(&self, term: Term) -> Result<Term, Refusal> {
-        let request = v1::RenewLeaseRequest {
-            lease_id: self.hold.lease_id.to_string(),
-            epoch: self.hold.epoch,
-            last_activity_time: None,
-            request_id: uuid::Uuid::new_v4().to_string(),
-        };
-        let mut leases = self.client.leases();
-        let sent = Instant::now();
-        let until = (sent + term.attempt).min(term.lost_at);
-        let response = within(until, request, async move |request| leases.renew_lease(request).await).await?;
-        response
-            .lease
-            .filter(|lease| lease.epoch == self.hold.epoch)
-            .and_then(|lease| Term::granted(sent, span(lease.ttl), span(lease.renew_after), self.stop_before))
-            .ok_or_else(|| Refusal { message: "the answer grants no time".into(), ..Refusal::timeout() })
-    }
-}
-
-/// Owns the renewals; whatever ends them, the worker is told.
-async fn keep(
-    renewal: Renewal,
-    stop: CancellationToken,
-    lost: CancellationToken,
-    loss: Arc<Mutex<Option<Loss>>>,
-) {
-    // Cancels `lost` even if the task is dropped with its runtime.
-    let _told = lost.drop_guard();
-    let end = tokio::select! {
-        biased;
-        () = stop.cancelled() => Loss::Dropped,
-        end = renewal.run() => end,
-    };
-    if end != Loss::Dropped {
-        warn!(error.reason = %end, lease.epoch = renewal.hold.epoch, "The lease is lost");
-    }
-    *loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
-}
-
 async fn acquire_once(
     client: &Client,
     mut request: v1::AcquireLeaseRequest,
@@ -296,56 +222,4 @@ async fn acquire_once(
     let mut leases = client.leases();
     let response = within(until, request, async move |request| leases.acquire_lease(request).await).await?;
     Ok((sent, response))
-}
-
-/// One call with a deadline that the server learns and that holds here even if it does not answer at all.
-async fn within<Q, A>(
-    until: Instant,
-    message: Q,
-    call: impl AsyncFnOnce(Request<Q>) -> Result<tonic::Response<A>, tonic::Status>,
-) -> Result<A, Refusal> {
-    let mut request = Request::new(message);
-    request.set_timeout(until.saturating_duration_since(Instant::now()));
-    let answer = timeout_at(until, call(request)).await.map_err(|_| Refusal::timeout())?;
-    answer.map(tonic::Response::into_inner).map_err(|status| {
-        // A server without deadlines of its own calls the end of ours a cancellation.
-        let over = Instant::now() + DEADLINE_GRAIN >= until;
-        if over && status.code() == Code::Cancelled { Refusal::timeout() } else { status.into() }
-    })
-}
-
-/// Repeats a call that is safe to repeat while its answer gets lost, within a deadline.
-async fn repeat<A, F: Future<Output = Result<A, Refusal>>>(
-    until: Instant,
-    call: impl Fn(Instant) -> F,
-) -> Result<A, Error> {
-    let mut failures = 0;
-    loop {
-        match call(until).await {
-            Ok(answer) => return Ok(answer),
-            Err(refusal) if !refusal.is_transient() => return Err(refusal.into()),
-            Err(refusal) => {
-                let at = Instant::now() + backoff(failures, refusal.retry_after, jitter());
-                failures += 1;
-                if failures >= ATTEMPTS_MAX || at >= until {
-                    return Err(refusal.into());
-                }
-                debug!(error.reason = %refusal, "An answer got lost, the call is repeated");
-                sleep_until(at).await;
-            }
-        }
-    }
-}
-
-fn span(duration: Option<prost_types::Duration>) -> Option<Duration> {
-    duration.and_then(|duration| Duration::try_from(duration).ok())
-}
-
-fn incomplete(message: &str) -> Error {
-    Refusal { code: Code::Internal, message: message.into(), ..Refusal::timeout() }.into()
-}
-
-/// A number of [0, 1) that differs between processes and calls; nothing rests on its quality.
-fn jitter() -> f64 {
-    f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
 }

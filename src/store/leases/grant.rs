@@ -1,0 +1,304 @@
+//! Grants: at most one of any number of requests gets a session, and the epoch rises with each.
+
+use std::{collections::HashMap, time::Duration};
+
+use sea_orm::{
+    ColumnTrait as _, Condition, ConnectionTrait as _, DatabaseTransaction,
+    sea_query::{Expr, Query},
+};
+
+use crate::{
+    domain::{
+        caller::{Authority, Caller},
+        event::{Kind, NewEvent},
+        id::{Holder, LeaseId, SessionKey},
+        lease::{Lease, Purpose, Request},
+        material::SealedMaterial,
+        session::{Custody, Session, StaleReason, StateName},
+        time::{Timestamp, millis},
+    },
+    store::{
+        Error, Store,
+        entity::session::Column,
+        error::classify,
+        events::Told,
+        leases::{
+            desk::{self, Ask, Item},
+            hash, sql, tenant_of,
+        },
+        material,
+        rows::{Read, key},
+        scope,
+    },
+};
+
+const GRANTING: &str = "granting a lease";
+
+/// How a request for a lease ended.
+#[derive(Debug)]
+pub enum Acquire {
+    Granted(Box<Grant>),
+    /// Somebody holds it, it rests, or others came first; free by itself after this long, unless renewed.
+    Busy {
+        session: Box<Session>,
+        free_in: Duration,
+    },
+    NotFound,
+    /// Its state, custody or environment does not allow a lease.
+    NotLendable(Box<Session>),
+    /// The feature is switched off in the database: no new leases.
+    Disabled,
+}
+
+/// A lease with what it is about.
+#[derive(Debug)]
+pub struct Grant {
+    pub lease: Lease,
+    pub session: Session,
+    pub sealed: SealedMaterial,
+}
+
+impl Store {
+    /// Grants the session to the caller if it is free, may be lent, and nobody waits for it who came first: at most one
+    /// of any number of requests succeeds. A repeated `request_id` of the same subject and holder gets its live lease
+    /// again, if the lease id of the repetition is the same.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`]: a lease may have been granted; it runs out by itself.
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the lease is granted wholly or not at all.
+    pub async fn acquire(&self, caller: &Caller, request: &Request) -> Result<Acquire, Error> {
+        self.served(caller.deadline, GRANTING, desk::ask(caller, request.clone(), Item::Grant)).await
+    }
+
+    pub(super) async fn grant_all(
+        &self,
+        tx: &DatabaseTransaction,
+        asks: &[Ask<Request, Acquire>],
+        authority: &Authority,
+        told: &mut Vec<Told>,
+    ) -> Result<Vec<Acquire>, Error> {
+        if asks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut granted = self.decide(tx, asks, authority).await?;
+        let mut sealed = self.materials(tx, granted.keys()).await?;
+        let queued: Vec<_> = asks
+            .iter()
+            .filter(|ask| ask.work.queued && granted.contains_key(&ask.work.key))
+            .map(|ask| serde_json::json!({ "ask_hash": hash(&ask.work.lease_id) }))
+            .collect();
+        if !queued.is_empty() {
+            let list = serde_json::Value::from(queued).to_string();
+            let leave = self.statement(&self.desk.texts.leave, [list.into()]);
+            tx.execute_raw(leave).await.map_err(classify(GRANTING))?;
+        }
+        let mut answers = Vec::with_capacity(asks.len());
+        for ask in asks {
+            answers.push(match granted.remove(&ask.work.key) {
+                Some(read) => {
+                    told.extend(event(ask, &read));
+                    self.granted(&ask.work, read, sealed.remove(&ask.work.key), fresh)?
+                }
+                None => self.not_granted(tx, &ask.caller, &ask.work).await?,
+            });
+        }
+        Ok(answers)
+    }
+
+    /// The one statement that decides.
+    async fn decide(
+        &self,
+        tx: &DatabaseTransaction,
+        asks: &[Ask<Request, Acquire>],
+        authority: &Authority,
+    ) -> Result<HashMap<SessionKey, Read>, Error> {
+        let list: Vec<_> = asks
+            .iter()
+            .map(|Ask { caller, work, .. }| {
+                serde_json::json!({
+                    "ask_tenant": work.key.tenant.as_str(),
+                    "ask_app": work.key.app.as_str(),
+                    "ask_hash": hash(&work.lease_id),
+                    "ask_holder": work.holder.as_str(),
+                    "ask_subject": caller.subject,
+                    "ask_request_id": work.request_id.as_ref().map(|id| id.to_text()),
+                    "ask_purpose": work.purpose.name(),
+                    "ask_ttl": millis(work.ttl),
+                })
+            })
+            .collect();
+        let values = [
+            serde_json::Value::from(list).to_string().into(),
+            self.environment.as_str().into(),
+            tenant_of(authority).into(),
+            millis(self.quiet_gap).into(),
+        ];
+        let rows = tx
+            .query_all_raw(self.statement(&self.desk.texts.grant, values))
+            .await
+            .map_err(classify(GRANTING))?;
+        rows.iter()
+            .map(|row| {
+                let read = Read::from_result(row)?;
+                Ok((key(&read.row.tenant_id, &read.row.app_id)?, read))
+            })
+            .collect()
+    }
+
+    /// Read in a second statement: the first one locked the rows, so nothing newer can come in between, while a join in
+    /// the first could see material older than the row it waited for.
+    async fn materials(
+        &self,
+        tx: &DatabaseTransaction,
+        keys: impl Iterator<Item = &SessionKey>,
+    ) -> Result<HashMap<SessionKey, SealedMaterial>, Error> {
+        let list: Vec<_> = keys
+            .map(|key| serde_json::json!({ "ask_tenant": key.tenant.as_str(), "ask_app": key.app.as_str() }))
+            .collect();
+        if list.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let query =
+            self.statement(&self.desk.texts.material, [serde_json::Value::from(list).to_string().into()]);
+        let rows = tx.query_all_raw(query).await.map_err(classify(GRANTING))?;
+        rows.iter()
+            .map(|row| {
+                let text = |column| row.try_get::<String>("", column).map_err(classify(GRANTING));
+                let sealed = SealedMaterial {
+                    bytes: row.try_get("", "sealed").map_err(classify(GRANTING))?,
+                    key_id: text("key_id")?,
+                    version: row.try_get("", "version").map_err(classify(GRANTING))?,
+                };
+                Ok((key(&text("tenant_id")?, &text("app_id")?)?, sealed))
+            })
+            .collect()
+    }
+
+    fn granted(
+        &self,
+        request: &Request,
+        read: Read,
+        sealed: Option<SealedMaterial>,
+        lease: fn(&Read, &LeaseId) -> Result<Lease, Error>,
+    ) -> Result<Acquire, Error> {
+        let sealed = sealed.ok_or(Error::Corrupt { what: "a session that was lent has no material" })?;
+        if sealed.version != read.row.material_version {
+            return Err(Error::Corrupt { what: "material and session differ in version" });
+        }
+        let lease = lease(&read, &request.lease_id)?;
+        let session = read.session(self.quiet_gap)?;
+        Ok(Acquire::Granted(Box::new(Grant { lease, session, sealed })))
+    }
+
+    async fn not_granted(
+        &self,
+        tx: &DatabaseTransaction,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Acquire, Error> {
+        let lendable = scope::session(caller, &request.key).add(self.lendable(request.purpose));
+        let (read, may_be_lent) = match self.read_where(tx, lendable).await? {
+            Some(read) => (read, true),
+            None => match self.read_session(tx, caller, &request.key).await? {
+                Some(read) => (read, false),
+                None => return Ok(Acquire::NotFound),
+            },
+        };
+        if !may_be_lent {
+            return Ok(Acquire::NotLendable(Box::new(read.session(self.quiet_gap)?)));
+        }
+        if repeats(&read, caller, request) {
+            let sealed = material::read(tx, caller, &request.key).await?;
+            return self.granted(request, read, sealed, remaining);
+        }
+        let free_in = read.rest(self.quiet_gap);
+        if free_in.is_none() && request.purpose == Purpose::Lend && self.is_switched_off(tx).await? {
+            return Ok(Acquire::Disabled);
+        }
+        // Free by now: the lease ended between the two statements, or others wait. Worth another try soon.
+        let free_in = free_in.unwrap_or_default();
+        Ok(Acquire::Busy { session: Box::new(read.session(self.quiet_gap)?), free_in })
+    }
+
+    /// In our hands and of our Telegram; for a worker also material that works as far as is known.
+    fn lendable(&self, purpose: Purpose) -> Condition {
+        let ours = Condition::all()
+            .add(Column::Custody.eq(Custody::Service.name()))
+            .add(Column::Environment.eq(self.environment.as_str()));
+        let usable = Condition::any().add(Column::State.eq(StateName::Authorized.as_str())).add(
+            Condition::all()
+                .add(Column::State.eq(StateName::Stale.as_str()))
+                .add(Column::StateReason.eq(StaleReason::ValidationOverdue.name())),
+        );
+        match purpose {
+            Purpose::Lend => ours.add(usable),
+            Purpose::Inspect | Purpose::Probe => {
+                ours.add(Expr::cust(sql::filled("telegram_sessions.tenant_id", "telegram_sessions.app_id")))
+            }
+        }
+    }
+
+    async fn is_switched_off(&self, tx: &DatabaseTransaction) -> Result<bool, Error> {
+        let mut query = Query::select();
+        query.expr(Expr::value(1)).and_where(Expr::cust(sql::switched_off()).into());
+        Ok(tx.query_one(&query).await.map_err(classify(GRANTING))?.is_some())
+    }
+}
+
+/// The log tells who got a session; the service's own looks at it would drown that.
+fn event(ask: &Ask<Request, Acquire>, read: &Read) -> Option<Told> {
+    match ask.work.purpose {
+        Purpose::Inspect | Purpose::Probe => None,
+        Purpose::Lend => Some(Told {
+            key: ask.work.key.clone(),
+            event: NewEvent::of(Kind::LeaseGranted, &ask.caller.subject)
+                .detail("holder", ask.work.holder.as_str())
+                .detail("epoch", read.row.lease_epoch),
+            time: ask.caller.now,
+        }),
+    }
+}
+
+/// Whether the request asks again for the live lease it already got. Eviction ends that too.
+fn repeats(read: &Read, caller: &Caller, request: &Request) -> bool {
+    let row = &read.row;
+    let Some(request_id) = &request.request_id else {
+        return false;
+    };
+    read.live().is_some()
+        && !row.lease_evicted
+        && row.lease_request_id.as_deref() == Some(&request_id.to_text())
+        && row.lease_subject.as_deref() == Some(&caller.subject)
+        && row.lease_holder.as_deref() == Some(request.holder.as_str())
+        && read.purpose() == request.purpose
+        && row.lease_id_hash.as_deref() == Some(&hash(&request.lease_id))
+}
+
+/// A lease that was granted just now: its whole span. The holder counts from before it asked, so it stops before the
+/// row's expiry, which counts from the statement.
+fn fresh(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
+    let ttl = read.row.lease_ttl.and_then(|millis| u64::try_from(millis).ok());
+    as_lease(read, lease_id, ttl.map(Duration::from_millis))
+}
+
+/// A lease that was granted earlier: what is left of it.
+fn remaining(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
+    as_lease(read, lease_id, read.live())
+}
+
+fn as_lease(read: &Read, lease_id: &LeaseId, ttl: Option<Duration>) -> Result<Lease, Error> {
+    let corrupt = || Error::Corrupt { what: "lease" };
+    let row = &read.row;
+    let ttl = ttl.ok_or_else(corrupt)?;
+    Ok(Lease {
+        lease_id: lease_id.clone(),
+        key: key(&row.tenant_id, &row.app_id)?,
+        holder: Holder::parse(row.lease_holder.as_deref().unwrap_or_default()).map_err(|_| corrupt())?,
+        epoch: row.lease_epoch,
+        ttl,
+        renew_after: Lease::renewed_after(ttl),
+        acquire_time: Timestamp::from_millis(row.lease_acquire_time.ok_or_else(corrupt)?),
+    })
+}
