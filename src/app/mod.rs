@@ -171,6 +171,9 @@ impl App {
         // Boxed, so that the many futures that commit stay small.
         let session = Box::pin(self.0.store.commit(caller, change)).await?;
         moves.iter().for_each(metrics::session_moved);
+        if session.lease.is_none() {
+            self.0.wakes.freed(&session.key);
+        }
         Ok(session)
     }
 

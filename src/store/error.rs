@@ -83,6 +83,11 @@ pub enum Unfit {
     RolesMissing,
     #[error("row-level security is not enabled and forced on every table; run `usm migrate up` as the owner")]
     RlsOff,
+    #[error(
+        "the database answers commits before they are durable (synchronous_commit = off), so a crash could forget a \
+         lease and lend a session twice; run `alter role … set synchronous_commit = on` for the login role"
+    )]
+    AsynchronousCommit,
     #[error("the database lacks migrations; run `usm migrate up` as the owner")]
     Outdated { pending: Vec<String> },
     #[error("the database was migrated by a newer program; run that version")]

@@ -29,9 +29,11 @@ with roles as (
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where (n.nspname, c.relname) in (('public', 'telegram_sessions'), ('usm', 'session_material'),
         ('usm', 'session_events'), ('usm', 'settings'), ('usm', 'log_outs'),
-        ('usm', 'future_auth_tokens'), ('usm', 'seaql_migrations'))
+        ('usm', 'future_auth_tokens'), ('usm', 'lease_waits'), ('usm', 'paces'),
+        ('usm', 'seaql_migrations'))
 )
 select pg_catalog.current_setting('server_version_num')::int4 as version, me.rolsuper, me.rolbypassrls,
+       pg_catalog.current_setting('synchronous_commit') = 'off' as forgetful,
        (select count(*) from tables)::int4 as tables,
        coalesce((select bool_and(bound) from tables), false) as bound,
        coalesce((select bool_or(pg_catalog.pg_has_role(current_user, relowner, 'MEMBER')) from tables), false)
@@ -43,7 +45,7 @@ select pg_catalog.current_setting('server_version_num')::int4 as version, me.rol
 from pg_catalog.pg_roles me cross join roles where me.rolname = current_user";
 
 /// Tables of the schema, the migrations' own included.
-const TABLES: i32 = 7;
+const TABLES: i32 = 9;
 
 /// Refuses what would make the policies void or the program fail later.
 pub(super) async fn check(address: &PgConnectOptions, patience: Duration) -> Result<(), Error> {
@@ -87,6 +89,9 @@ async fn check_role(connection: &mut PgConnection) -> Result<(), Error> {
     }
     if !flag("bound")? {
         return Err(Unfit::RlsOff.into());
+    }
+    if flag("forgetful")? {
+        return Err(Unfit::AsynchronousCommit.into());
     }
     Ok(())
 }

@@ -236,7 +236,7 @@ impl App {
     ) -> Result<Session, Error> {
         match self.0.store.release(caller, id, epoch, release).await? {
             store::Released::Done(session) => {
-                self.0.wakes.wake(&session.key);
+                self.0.wakes.freed(&session.key);
                 Ok(*session)
             }
             store::Released::NotHeld => Err(Error::lease_not_held()),

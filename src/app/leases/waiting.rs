@@ -36,26 +36,41 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(300);
 /// How long giving up a place may take once its owner is gone.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Wakes those of this process who wait for a session.
+/// What those of this process who are after the same session tell each other.
 #[derive(Debug, Default)]
-pub(in crate::app) struct Wakes(Mutex<HashMap<SessionKey, (Arc<Notify>, usize)>>);
+pub(in crate::app) struct Wakes(Mutex<HashMap<SessionKey, Bells>>);
+
+#[derive(Debug, Default)]
+struct Bells {
+    freed: Arc<Notify>,
+    wanted: Arc<Notify>,
+    listeners: usize,
+}
 
 impl Wakes {
-    /// Somebody may get the session now, or wants it.
-    pub(in crate::app) fn wake(&self, key: &SessionKey) {
-        if let Some((notify, _)) = self.lock().get(key) {
-            notify.notify_waiters();
+    /// The session may be had now: whoever waits looks.
+    pub(in crate::app) fn freed(&self, key: &SessionKey) {
+        if let Some(bells) = self.lock().get(key) {
+            bells.freed.notify_waiters();
+        }
+    }
+
+    /// Somebody waits for the session: whoever has it for something that can wait gives way.
+    pub(in crate::app) fn wanted(&self, key: &SessionKey) {
+        if let Some(bells) = self.lock().get(key) {
+            bells.wanted.notify_waiters();
         }
     }
 
     pub(in crate::app) fn listen(&self, key: &SessionKey) -> Listener<'_> {
         let mut wakes = self.lock();
-        let (notify, listeners) = wakes.entry(key.clone()).or_default();
-        *listeners += 1;
-        Listener { wakes: self, key: key.clone(), notify: Arc::clone(notify) }
+        let bells = wakes.entry(key.clone()).or_default();
+        bells.listeners += 1;
+        let (freed, wanted) = (Arc::clone(&bells.freed), Arc::clone(&bells.wanted));
+        Listener { wakes: self, key: key.clone(), freed, wanted }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionKey, (Arc<Notify>, usize)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionKey, Bells>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,15 +79,16 @@ impl Wakes {
 pub(in crate::app) struct Listener<'a> {
     wakes: &'a Wakes,
     key: SessionKey,
-    pub(in crate::app) notify: Arc<Notify>,
+    freed: Arc<Notify>,
+    pub(in crate::app) wanted: Arc<Notify>,
 }
 
 impl Drop for Listener<'_> {
     fn drop(&mut self) {
         let mut wakes = self.wakes.lock();
-        if let Some((_, listeners)) = wakes.get_mut(&self.key) {
-            *listeners -= 1;
-            if *listeners == 0 {
+        if let Some(bells) = wakes.get_mut(&self.key) {
+            bells.listeners -= 1;
+            if bells.listeners == 0 {
                 wakes.remove(&self.key);
             }
         }
@@ -137,7 +153,7 @@ impl App {
             Leaving { app: self, caller, lease: &asked.lease_id, on_drop: asked.request_id.is_none() };
         let mut turn = Turn::default();
         loop {
-            let woken = listener.notify.notified();
+            let woken = listener.freed.notified();
             let first = self.look_after(caller, asked, until, &mut turn).await?;
             if first {
                 match self.0.store.acquire(caller, asked).await? {
@@ -151,13 +167,7 @@ impl App {
             }
             if Instant::now() >= until {
                 leaving.now().await;
-                return Err(turn.busy.unwrap_or_else(|| {
-                    Error::new(
-                        Reason::SessionLeased,
-                        "others wait for the session too; ask for a longer wait",
-                    )
-                    .retry_after(SEEN_STEP)
-                }));
+                return Err(turn.busy.unwrap_or_else(after_others));
             }
             let step = if first { TURN_STEP } else { SEEN_STEP };
             tokio::select! {
@@ -184,9 +194,9 @@ impl App {
                 Place::After(ahead) => turn.ahead = ahead,
                 Place::None => return Err(self.no_place(caller, asked).await),
             }
-            turn.seen = Some(Instant::now());
-            // Whoever has the session for something that can wait should know.
-            self.0.wakes.wake(&asked.key);
+            if turn.seen.replace(Instant::now()).is_none() {
+                self.0.wakes.wanted(&asked.key);
+            }
         }
         Ok(turn.ahead == 0)
     }
@@ -216,8 +226,18 @@ struct Turn {
     busy: Option<Error>,
 }
 
-/// The refusal of a session that is busy.
+/// The refusal of a session that is busy, or of whoever came after others.
 pub(super) fn busy(session: &Session, free_in: Duration) -> Error {
-    // Free already, but for others who wait: soon is early enough.
-    leased(session, if free_in.is_zero() { SEEN_STEP } else { free_in })
+    match &session.lease {
+        Some(_) => leased(session, free_in.max(TURN_STEP)),
+        None => after_others(),
+    }
+}
+
+fn after_others() -> Error {
+    Error::new(
+        Reason::SessionLeased,
+        "nobody holds the session, but others wait for it who came first; ask with a wait, or a longer one",
+    )
+    .retry_after(SEEN_STEP)
 }

@@ -63,6 +63,16 @@ async fn a_table_without_forced_security_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_forgets_commits_is_refused() {
+    let database = Database::migrated().await;
+    let name = &database.name;
+    database.admin(&format!("alter database {name} set synchronous_commit = off")).await;
+    assert_eq!(refused(database.program_url()).await, Unfit::AsynchronousCommit);
+    database.admin(&format!("alter database {name} set synchronous_commit = local")).await;
+    Store::open(options(database.program_url())).await.expect("opens").close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_in_transaction_mode_is_refused() {
     let database = Database::migrated().await;
     for (mode, fits) in [("transaction", false), ("statement", false), ("session", true)] {
