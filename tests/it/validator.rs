@@ -25,6 +25,7 @@ on_both_shapes!(
     nobody_is_disturbed_who_holds_a_session,
     what_the_legacy_system_owns_is_never_touched,
     a_session_silent_for_too_long_is_stale_until_it_is_seen,
+    a_holder_that_tells_of_telegram_is_proof_enough,
     nothing_is_looked_at_while_the_feature_is_off,
 );
 
@@ -157,6 +158,29 @@ async fn a_session_silent_for_too_long_is_stale_until_it_is_seen(shape: Shape) {
     let moves: Vec<&str> =
         reasons.iter().map(String::as_str).filter(|reason| reason.starts_with("valid")).collect();
     assert_eq!(moves, ["validation_overdue", "validation_success"]);
+    world.stop().await;
+}
+
+async fn a_holder_that_tells_of_telegram_is_proof_enough(shape: Shape) {
+    let world = world(shape, every_second(2)).await;
+    world.lendable("bot", ANN).await;
+    let (held, _) = world.lend("bot").await;
+    let begun = std::time::Instant::now();
+    poll::until("twice the threshold passes", || async {
+        let request = v1::RenewLeaseRequest {
+            lease_id: held.lease_id.clone(),
+            epoch: held.epoch,
+            last_activity_time: Some(std::time::SystemTime::now().into()),
+            ..Default::default()
+        };
+        world.leases.clone().renew_lease(request).await.expect("held");
+        let session = world.session("bot").await;
+        assert_eq!(session.state(), SessionState::Authorized);
+        (begun.elapsed() > SECOND * 4).then_some(())
+    })
+    .await;
+    assert_eq!(world.events("bot").await.len(), 2, "imported and lent");
+    assert_eq!(world.asked_as(ANN).await, Vec::<String>::new(), "nobody had to look");
     world.stop().await;
 }
 

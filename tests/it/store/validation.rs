@@ -8,11 +8,10 @@ use usm::{
         lease::{Purpose, Release},
         session::{Custody, State},
     },
-    store::{LeaseFilter, SessionFilter, paces::Pace, settings, validation::Due},
+    store::{paces::Pace, settings, validation::Due},
 };
 
-use super::{GAP, Place, first_page, granted, key, on_both, request, service};
-use crate::support::poll;
+use super::{GAP, Place, granted, key, on_both, request, service};
 
 on_both!(
     the_oldest_proof_of_life_comes_first,
@@ -203,8 +202,8 @@ async fn a_proof_ends_the_lease_and_is_no_change(place: Place) {
     assert!(place.store.prove(&service(), &lease.lease_id, lease.epoch).await.expect("answer").is_none());
     // Giving back what is over changes nothing.
     let _ = place.store.release(&service(), &lease.lease_id, lease.epoch, Release::ConnectionsClosed).await;
-    let filter = SessionFilter { lease: LeaseFilter::Leased, ..SessionFilter::default() };
-    assert!(place.store.list(&service(), &filter, &first_page(10)).await.expect("listed").items.is_empty());
+    let after = place.store.get(&service(), &before.key).await.expect("read").expect("there");
+    assert!(after.lease.is_none());
     assert_eq!(place.named(&[]).await, Vec::<String>::new());
 }
 
@@ -241,13 +240,12 @@ async fn whoever_waits_is_seen_while_it_lives(place: Place) {
     place
         .raw(&format!(
             "insert into {waits} (tenant_id, app_id, waiter, seen_time, deadline) \
-             values ('acme', 'a', 'w', {seen}, {seen})"
+             values ('acme', 'a', 'w', {seen}, {seen} + 60000)"
         ))
         .await;
     assert!(place.store.is_wanted(&service(), &key).await.expect("answer"));
+    assert!(!place.store.is_due(&service(), &key, &DUE).await.expect("checked"), "a look would be refused");
     place.raw(&format!("update {waits} set seen_time = seen_time - 6000")).await;
-    poll::until("it hung up", || async {
-        (!place.store.is_wanted(&service(), &key).await.expect("answer")).then_some(())
-    })
-    .await;
+    assert!(!place.store.is_wanted(&service(), &key).await.expect("answer"), "it hung up");
+    assert!(place.store.is_due(&service(), &key, &DUE).await.expect("checked"));
 }
