@@ -129,7 +129,7 @@ impl App {
         if let Err(error) = given_back.await {
             tracing::warn!(session.id = %lease.key, error = %error, "A lease of the service itself runs until it expires");
         }
-        self.0.wakes.wake(&lease.key);
+        self.0.wakes.freed(&lease.key);
     }
 
     /// Writes down what a look found, and ends its lease whatever happens. The connection is closed already.
@@ -147,7 +147,7 @@ impl App {
         drop(material);
         let written = self.write_down(caller, &lease, &session, seen).await;
         match &written {
-            Ok(Some(_)) => self.0.wakes.wake(&lease.key),
+            Ok(Some(_)) => self.0.wakes.freed(&lease.key),
             Ok(None) | Err(_) => self.give_back(caller, &lease).await,
         }
         let found = match &written {

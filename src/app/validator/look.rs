@@ -122,7 +122,7 @@ impl Validator {
         loop {
             // Whoever begins to wait at this replica says so; those at others are found in the queue.
             tokio::select! {
-                () = listener.notify.notified() => {}
+                () = listener.wanted.notified() => {}
                 () = tokio::time::sleep(WANTED_STEP) => {}
             }
             match self.app.0.store.is_wanted(&self.caller(), key).await {
