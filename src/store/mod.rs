@@ -33,6 +33,7 @@ pub mod leases;
 pub mod log_outs;
 mod material;
 pub mod migrate;
+pub mod paces;
 mod preflight;
 mod rows;
 mod scope;
@@ -40,6 +41,7 @@ pub mod sessions;
 pub mod settings;
 mod tokens;
 mod tx;
+pub mod validation;
 
 use std::{sync::Arc, time::Duration};
 

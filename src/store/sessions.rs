@@ -512,7 +512,7 @@ fn later_activity(backend: Backend, session: &Session) -> SimpleExpr {
 }
 
 /// A row without lease; the epoch stays, it only ever grows.
-fn no_lease() -> Vec<(Column, SimpleExpr)> {
+pub(super) fn no_lease() -> Vec<(Column, SimpleExpr)> {
     let text = || Expr::value(Option::<String>::None);
     let number = || Expr::value(Option::<i64>::None);
     vec![
