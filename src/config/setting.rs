@@ -173,7 +173,7 @@ pub const SETTINGS: &[Setting] = &[
         "SESSION_LOCK_HEARTBEAT",
         "leases.heartbeat",
         Some("30"),
-        "Seconds between renewals; shorter than the lease",
+        "Longest pause in seconds between renewals that a lease advises; shorter than the lease",
     ),
     plain(
         "lease-quiet-gap",
