@@ -14,7 +14,7 @@ use crate::{
     store::{
         Backend, Error, Options, Store,
         error::{Unfit, classify_sqlx},
-        leases::desk::Desk,
+        leases::{desk::Desk, express},
         migrate, preflight,
     },
 };
@@ -56,6 +56,7 @@ impl Store {
 
     async fn open_postgres(address: PgConnectOptions, options: &Options) -> Result<Self, Error> {
         preflight::check(&address, options.acquire_timeout).await?;
+        let desk = Arc::new(Desk::new(Backend::Postgres));
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections.max(1))
             .acquire_timeout(options.acquire_timeout)
@@ -70,6 +71,13 @@ impl Store {
                     Ok(true)
                 })
             })
+            .after_connect({
+                let desk = Arc::clone(&desk);
+                move |connection, _| {
+                    let desk = Arc::clone(&desk);
+                    Box::pin(async move { express::prepare(connection, &desk.texts).await })
+                }
+            })
             .connect_lazy_with(address);
         let connection = DatabaseConnection::from(pool);
         Ok(Self {
@@ -78,7 +86,7 @@ impl Store {
             write: connection,
             environment: options.environment.clone(),
             quiet_gap: options.quiet_gap,
-            desk: Arc::new(Desk::new(Backend::Postgres)),
+            desk,
         })
     }
 

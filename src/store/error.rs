@@ -140,6 +140,11 @@ impl Error {
         }
     }
 
+    /// Whether nobody knows what became of what was sent.
+    pub(super) fn is_unclear(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
     /// Whether row-level security or a missing grant refused: counted by the metric of denials.
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Denied { .. })

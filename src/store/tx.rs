@@ -22,9 +22,12 @@ use crate::{
 /// Sets, for the transaction alone, who acts, where tables are found, and how long a statement, the wait for a lock
 /// and a silence in between may last. The last one frees rows that a replica locked which then stopped or vanished:
 /// sooner than the shortest lease has to be renewed.
-const PROLOGUE: &str = "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true), \
+pub(super) const PROLOGUE: &str = "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true), \
      set_config('search_path', 'usm, public', true), set_config('statement_timeout', $3, true), \
      set_config('lock_timeout', $4, true), set_config('idle_in_transaction_session_timeout', '5000', true)";
+
+/// Where tables are found, as [`PROLOGUE`] sets it: statements that are prepared under another are analysed again.
+pub(super) const SEARCH_PATH: &str = "usm, public";
 
 /// How much earlier than the caller's deadline the wait for a connection ends, so that a database that is down
 /// is told from one that is slow.
@@ -153,6 +156,16 @@ pub(super) async fn within<T>(
 }
 
 fn prologue(caller: &Caller, lock_patience: Duration) -> Statement {
+    let [role, claims, patience, lock_patience] = identity(caller, lock_patience);
+    Statement::from_sql_and_values(
+        DbBackend::Postgres,
+        PROLOGUE,
+        [role.into(), claims.into(), patience.into(), lock_patience.into()],
+    )
+}
+
+/// What [`PROLOGUE`] is told: role, claims, and how long a statement and the wait for a lock may take, in milliseconds.
+pub(super) fn identity(caller: &Caller, lock_patience: Duration) -> [String; 4] {
     let (role, claims) = match &caller.authority {
         Authority::Service => ("service_role", serde_json::json!({ "role": "service_role" })),
         Authority::Tenant(tenant) => (
@@ -166,14 +179,5 @@ fn prologue(caller: &Caller, lock_patience: Duration) -> Statement {
     };
     // Zero would mean no limit at all.
     let left = millis(caller.deadline.saturating_duration_since(Instant::now())).clamp(1, 600_000);
-    Statement::from_sql_and_values(
-        DbBackend::Postgres,
-        PROLOGUE,
-        [
-            role.into(),
-            claims.to_string().into(),
-            left.to_string().into(),
-            millis(lock_patience).to_string().into(),
-        ],
-    )
+    [role.to_owned(), claims.to_string(), left.to_string(), millis(lock_patience).to_string()]
 }

@@ -29,7 +29,14 @@ use crate::{
     },
     store::{
         Backend, Error, Store,
-        leases::{Acquire, Released, Renew, release::Ending, renewal::Renewal, sql::Texts},
+        leases::{
+            Acquire, Released, Renew,
+            express::Rows,
+            grant,
+            release::Ending,
+            renewal::{self, Renewal},
+            sql::Texts,
+        },
         tx::{Access, commit, within},
     },
 };
@@ -44,7 +51,7 @@ const MANY: usize = 32;
 /// Or so long, because the one under way may be stuck.
 const LONG: Duration = Duration::from_millis(50);
 /// How long a batch waits for a row that somebody else holds, before it lets those go ahead that can.
-const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 /// How long a batch may take, whatever its callers allow.
 const BATCH_LIMIT: Duration = Duration::from_secs(10);
 /// How long asks under way are waited for when the database is closed.
@@ -196,18 +203,18 @@ impl Desk {
 }
 
 /// Asks that are served together.
-struct Batch {
+pub(super) struct Batch {
     deadline: Instant,
     subjects: HashSet<String>,
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
 }
 
 /// Those of one authority among them.
-struct Part {
-    authority: Authority,
-    grants: Vec<Ask<Request, Acquire>>,
-    renewals: Vec<Ask<Renewal, Renew>>,
-    releases: Vec<Ask<Ending, Released>>,
+pub(super) struct Part {
+    pub(super) authority: Authority,
+    pub(super) grants: Vec<Ask<Request, Acquire>>,
+    pub(super) renewals: Vec<Ask<Renewal, Renew>>,
+    pub(super) releases: Vec<Ask<Ending, Released>>,
 }
 
 impl Part {
@@ -277,6 +284,56 @@ impl Batch {
         }
     }
 
+    /// Whether it holds but one ask of somebody who waits in a queue.
+    fn is_waiting(&self) -> bool {
+        self.parts.iter().all(|part| {
+            part.renewals.is_empty()
+                && part.releases.is_empty()
+                && part.grants.iter().all(|ask| ask.work.queued)
+        })
+    }
+
+    /// Answers what the rows tell, and gives back the rest.
+    fn answer_from(self, store: &Store, rows: Vec<Rows>) -> Option<Batch> {
+        let mut left: Option<Batch> = None;
+        let mut keep = |item: Item| match &mut left {
+            None => left = Some(Batch::of(item)),
+            Some(batch) => {
+                let refused = batch.join(item);
+                debug_assert!(refused.is_none(), "what was one batch is one again");
+            }
+        };
+        for (part, rows) in self.parts.into_iter().zip(rows) {
+            // What cannot be read is looked at again, one by one, where its error concerns nobody else.
+            let renewed = Store::renewed(&rows.renewed).unwrap_or_default();
+            for ask in part.renewals {
+                match renewed.get(&ask.work.hash).map(|row| renewal::extended(row, &ask.work.lease)) {
+                    Some(Ok(answer)) => drop(ask.reply.send(Ok(answer))),
+                    Some(Err(_)) | None => keep(Item::Renew(ask)),
+                }
+            }
+            let mut ended = Store::ended(&rows.released).unwrap_or_default();
+            for ask in part.releases {
+                match ended.remove(&ask.work.hash).map(|read| read.session(store.quiet_gap)) {
+                    Some(Ok(session)) => drop(ask.reply.send(Ok(Released::Done(Box::new(session))))),
+                    Some(Err(_)) | None => keep(Item::Release(ask)),
+                }
+            }
+            let mut lent = Store::decided(&rows.granted).unwrap_or_default();
+            let mut sealed = Store::opened(&rows.materials).unwrap_or_default();
+            for ask in part.grants {
+                let Some(read) = lent.remove(&ask.work.key) else {
+                    keep(Item::Grant(ask));
+                    continue;
+                };
+                let answer = store.granted(&ask.work, read, sealed.remove(&ask.work.key), grant::fresh);
+                // The lease is committed: an error is the answer, and the lease runs out.
+                let _ = ask.reply.send(answer);
+            }
+        }
+        left
+    }
+
     fn fail(self, error: &Error) {
         fn tell<W, A>(asks: Vec<Ask<W, A>>, error: &Error) {
             for ask in asks {
@@ -331,6 +388,7 @@ impl Store {
     }
 
     async fn serve(&self, batch: Batch) {
+        let Some(batch) = self.serve_at_once(batch).await else { return };
         let Some((batch, error)) = self.try_serve(batch).await else { return };
         if batch.is_alone() || !error.nothing_happened {
             return batch.fail(&error.error);
@@ -344,6 +402,29 @@ impl Store {
                     single.fail(&error.error);
                 }
             });
+        }
+    }
+
+    /// Answers what one message can do, and gives back the rest. So that what is refused costs no second look, whoever
+    /// waits in a queue is not tried: most of the time they are refused.
+    async fn serve_at_once(&self, batch: Batch) -> Option<Batch> {
+        if self.backend != Backend::Postgres || batch.is_waiting() {
+            return Some(batch);
+        }
+        let sent = AtomicBool::new(false);
+        let deadline = batch.deadline.min(Instant::now() + BATCH_LIMIT);
+        let pool = self.write.get_postgres_connection_pool();
+        match within(deadline, SERVING, self.express(pool, &batch, deadline, &sent)).await {
+            Ok(rows) => batch.answer_from(self, rows),
+            // A lock that was waited for, or a row that cannot be read: nothing happened, and each is told for itself.
+            Err(error) if !error.is_unclear() || !sent.load(Ordering::Relaxed) => {
+                tracing::debug!(error = %error, "Leases are served the careful way");
+                Some(batch)
+            }
+            Err(error) => {
+                batch.fail(&error);
+                None
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait as _, DatabaseTransaction,
+    ColumnTrait as _, Condition, ConnectionTrait as _, DatabaseTransaction, QueryResult,
     sea_query::{Expr, Query},
 };
 
@@ -114,6 +114,21 @@ impl Store {
         asks: &[Ask<Request, Acquire>],
         authority: &Authority,
     ) -> Result<HashMap<SessionKey, Read>, Error> {
+        let values = [
+            Self::grants_asked(asks).into(),
+            self.environment.as_str().into(),
+            tenant_of(authority).into(),
+            millis(self.quiet_gap).into(),
+        ];
+        let rows = tx
+            .query_all_raw(self.statement(&self.desk.texts.grant, values))
+            .await
+            .map_err(classify(GRANTING))?;
+        Self::decided(&rows)
+    }
+
+    /// The asks as the statement takes them.
+    pub(super) fn grants_asked(asks: &[Ask<Request, Acquire>]) -> String {
         let list: Vec<_> = asks
             .iter()
             .map(|Ask { caller, work, .. }| {
@@ -129,16 +144,11 @@ impl Store {
                 })
             })
             .collect();
-        let values = [
-            serde_json::Value::from(list).to_string().into(),
-            self.environment.as_str().into(),
-            tenant_of(authority).into(),
-            millis(self.quiet_gap).into(),
-        ];
-        let rows = tx
-            .query_all_raw(self.statement(&self.desk.texts.grant, values))
-            .await
-            .map_err(classify(GRANTING))?;
+        serde_json::Value::from(list).to_string()
+    }
+
+    /// Rows that were lent, by their session.
+    pub(super) fn decided(rows: &[QueryResult]) -> Result<HashMap<SessionKey, Read>, Error> {
         rows.iter()
             .map(|row| {
                 let read = Read::from_result(row)?;
@@ -154,15 +164,24 @@ impl Store {
         tx: &DatabaseTransaction,
         keys: impl Iterator<Item = &SessionKey>,
     ) -> Result<HashMap<SessionKey, SealedMaterial>, Error> {
+        let mut keys = keys.peekable();
+        if keys.peek().is_none() {
+            return Ok(HashMap::new());
+        }
+        let query = self.statement(&self.desk.texts.material, [Self::materials_asked(keys).into()]);
+        Self::opened(&tx.query_all_raw(query).await.map_err(classify(GRANTING))?)
+    }
+
+    /// The sessions whose material is read, as the statement takes them.
+    pub(super) fn materials_asked<'a>(keys: impl Iterator<Item = &'a SessionKey>) -> String {
         let list: Vec<_> = keys
             .map(|key| serde_json::json!({ "ask_tenant": key.tenant.as_str(), "ask_app": key.app.as_str() }))
             .collect();
-        if list.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let query =
-            self.statement(&self.desk.texts.material, [serde_json::Value::from(list).to_string().into()]);
-        let rows = tx.query_all_raw(query).await.map_err(classify(GRANTING))?;
+        serde_json::Value::from(list).to_string()
+    }
+
+    /// Sealed material, by its session.
+    pub(super) fn opened(rows: &[QueryResult]) -> Result<HashMap<SessionKey, SealedMaterial>, Error> {
         rows.iter()
             .map(|row| {
                 let text = |column| row.try_get::<String>("", column).map_err(classify(GRANTING));
@@ -176,7 +195,7 @@ impl Store {
             .collect()
     }
 
-    fn granted(
+    pub(super) fn granted(
         &self,
         request: &Request,
         read: Read,
@@ -278,7 +297,7 @@ fn repeats(read: &Read, caller: &Caller, request: &Request) -> bool {
 
 /// A lease that was granted just now: its whole span. The holder counts from before it asked, so it stops before the
 /// row's expiry, which counts from the statement.
-fn fresh(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
+pub(super) fn fresh(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
     let ttl = read.row.lease_ttl.and_then(|millis| u64::try_from(millis).ok());
     as_lease(read, lease_id, ttl.map(Duration::from_millis))
 }

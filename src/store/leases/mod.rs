@@ -6,6 +6,7 @@
 
 pub(in crate::store) mod desk;
 mod evict;
+pub(in crate::store) mod express;
 mod grant;
 mod holds;
 pub mod queue;

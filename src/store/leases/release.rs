@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction};
+use sea_orm::{ConnectionTrait as _, DatabaseTransaction, QueryResult};
 
 use crate::{
     domain::{
@@ -73,27 +73,12 @@ impl Store {
         if asks.is_empty() {
             return Ok(Vec::new());
         }
-        let list: Vec<_> = asks
-            .iter()
-            .map(|ask| {
-                serde_json::json!({
-                    "ask_hash": ask.work.hash,
-                    "ask_epoch": ask.work.epoch,
-                    "ask_subject": ask.caller.subject,
-                    "ask_closed": ask.work.how == Release::ConnectionsClosed,
-                })
-            })
-            .collect();
-        let values = [serde_json::Value::from(list).to_string().into(), tenant_of(authority).into()];
+        let values = [Self::releases_asked(asks).into(), tenant_of(authority).into()];
         let rows = tx
             .query_all_raw(self.statement(&self.desk.texts.release, values))
             .await
             .map_err(classify(RELEASING))?;
-        let mut ended = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            let read = Read::from_result(row)?;
-            ended.insert(read.row.lease_id_hash.clone().unwrap_or_default(), read);
-        }
+        let mut ended = Self::ended(&rows)?;
         let mut answers = Vec::with_capacity(asks.len());
         for ask in asks {
             answers.push(match ended.remove(&ask.work.hash) {
@@ -105,6 +90,32 @@ impl Store {
             });
         }
         Ok(answers)
+    }
+
+    /// The asks as the statement takes them.
+    pub(super) fn releases_asked(asks: &[Ask<Ending, Released>]) -> String {
+        let list: Vec<_> = asks
+            .iter()
+            .map(|ask| {
+                serde_json::json!({
+                    "ask_hash": ask.work.hash,
+                    "ask_epoch": ask.work.epoch,
+                    "ask_subject": ask.caller.subject,
+                    "ask_closed": ask.work.how == Release::ConnectionsClosed,
+                })
+            })
+            .collect();
+        serde_json::Value::from(list).to_string()
+    }
+
+    /// Rows whose lease was ended, by the hash of it.
+    pub(super) fn ended(rows: &[QueryResult]) -> Result<HashMap<String, Read>, Error> {
+        rows.iter()
+            .map(|row| {
+                let read = Read::from_result(row)?;
+                Ok((read.row.lease_id_hash.clone().unwrap_or_default(), read))
+            })
+            .collect()
     }
 
     async fn not_released(

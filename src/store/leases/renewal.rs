@@ -78,6 +78,28 @@ impl Store {
         if asks.is_empty() {
             return Ok(Vec::new());
         }
+        let values = [
+            Self::renewals_asked(asks).into(),
+            self.environment.as_str().into(),
+            tenant_of(authority).into(),
+        ];
+        let rows = tx
+            .query_all_raw(self.statement(&self.desk.texts.renew, values))
+            .await
+            .map_err(classify(RENEWING))?;
+        let mut renewed = Self::renewed(&rows)?;
+        let mut answers = Vec::with_capacity(asks.len());
+        for ask in asks {
+            answers.push(match renewed.remove(&ask.work.hash) {
+                Some(row) => extended(row, &ask.work.lease)?,
+                None => self.not_renewed(tx, ask).await?,
+            });
+        }
+        Ok(answers)
+    }
+
+    /// The asks as the statement takes them.
+    pub(super) fn renewals_asked(asks: &[Ask<Renewal, Renew>]) -> String {
         let list: Vec<_> = asks
             .iter()
             .map(|ask| {
@@ -89,28 +111,14 @@ impl Store {
                 })
             })
             .collect();
-        let values = [
-            serde_json::Value::from(list).to_string().into(),
-            self.environment.as_str().into(),
-            tenant_of(authority).into(),
-        ];
-        let rows = tx
-            .query_all_raw(self.statement(&self.desk.texts.renew, values))
-            .await
-            .map_err(classify(RENEWING))?;
-        let mut renewed = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            let hash: String = row.try_get("", "lease_id_hash").map_err(classify(RENEWING))?;
-            renewed.insert(hash, row);
-        }
-        let mut answers = Vec::with_capacity(asks.len());
-        for ask in asks {
-            answers.push(match renewed.get(&ask.work.hash) {
-                Some(row) => extended(row, &ask.work.lease)?,
-                None => self.not_renewed(tx, ask).await?,
-            });
-        }
-        Ok(answers)
+        serde_json::Value::from(list).to_string()
+    }
+
+    /// Rows that were extended, by the hash of their lease.
+    pub(super) fn renewed(rows: &[QueryResult]) -> Result<HashMap<String, &QueryResult>, Error> {
+        rows.iter()
+            .map(|row| Ok((row.try_get("", "lease_id_hash").map_err(classify(RENEWING))?, row)))
+            .collect()
     }
 
     async fn not_renewed(&self, tx: &DatabaseTransaction, ask: &Ask<Renewal, Renew>) -> Result<Renew, Error> {
@@ -131,7 +139,7 @@ impl Store {
 }
 
 /// The whole span: the holder counts it from before it asked, the row from the statement, which was later.
-fn extended(row: &QueryResult, lease_id: &LeaseId) -> Result<Renew, Error> {
+pub(super) fn extended(row: &QueryResult, lease_id: &LeaseId) -> Result<Renew, Error> {
     let corrupt = || Error::Corrupt { what: "lease" };
     let text = |column| row.try_get::<String>("", column).map_err(classify(RENEWING));
     let number = |column| row.try_get::<i64>("", column).map_err(classify(RENEWING));

@@ -20,12 +20,16 @@ use crate::{
 pub(in crate::store) struct Texts {
     /// asks, environment, the caller's tenant or nothing, the quiet gap in milliseconds
     pub(super) grant: String,
+    /// The same, and the entries of the log with it. PostgreSQL only.
+    pub(super) grant_told: String,
     /// asks
     pub(super) material: String,
     /// asks, environment, the caller's tenant or nothing
     pub(super) renew: String,
     /// asks, the caller's tenant or nothing
     pub(super) release: String,
+    /// The same, and the entries of the log with it. PostgreSQL only.
+    pub(super) release_told: String,
     /// asks, environment
     pub(super) standing: String,
     /// asks
@@ -38,9 +42,20 @@ impl Texts {
     pub(in crate::store) fn new(backend: Backend) -> Self {
         Self {
             grant: grant(backend),
+            grant_told: told(
+                &grant(backend),
+                "lease_granted",
+                "jsonb_build_object('holder', lease_holder, 'epoch', lease_epoch::text)",
+            ),
             material: material(backend),
             renew: renew(backend),
             release: release(backend),
+            release_told: told(
+                &format!("{}, ask_closed", release(backend)),
+                "lease_released",
+                "jsonb_build_object('epoch', lease_epoch::text, 'connections', \
+                 case when ask_closed then 'closed' else 'unknown' end)",
+            ),
             standing: standing(backend),
             leave: format!(
                 "delete from lease_waits where waiter in (select ask_hash from {})",
@@ -49,6 +64,17 @@ impl Texts {
             tell: tell(backend),
         }
     }
+}
+
+/// A change of leases that tells the log of those that were lent to workers: the service's own looks would drown that.
+fn told(change: &str, kind: &str, details: &str) -> String {
+    format!(
+        "with done as ({change}), told as (insert into session_events \
+         (tenant_id, app_id, kind, reason, actor, details, time) \
+         select tenant_id, app_id, '{kind}', '', lease_subject, {details}, {NOW} from done \
+         where lease_purpose = 'lend') \
+         select * from done"
+    )
 }
 
 /// Parameter `number` in the database's spelling.

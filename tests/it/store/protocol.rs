@@ -2,7 +2,7 @@
 //!
 //! What the model checker explores and the simulation runs is the reference (`usm_lease_proof::protocol`), a value without
 //! a database. Here random steps are taken on it and on real rows, on both databases; time passes by moving the rows'
-//! times back. Seeds are printed; `USM_PROTOCOL_SEED` repeats one.
+//! times back. A failure tells its seed, which `USM_PROTOCOL_SEED` repeats.
 
 use std::time::{Duration, Instant};
 
@@ -288,7 +288,6 @@ fn is_clear(session: &reference::Session, step: &Step, now: Millis, rules: &Rule
 async fn the_store_does_as_the_reference_says(place: Place) {
     let seed = std::env::var("USM_PROTOCOL_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 | 1);
-    println!("USM_PROTOCOL_SEED={seed}");
     let rules = Rules { quiet_gap: Millis::try_from(GAP.as_millis()).expect("small"), ..Rules::default() };
     let mut chance = Chance(seed);
     let key = place.authorized("acme", "a").await.key;
