@@ -1,6 +1,6 @@
 # The two commands that matter: `make test` and `cargo run --release -- quickstart`.
 
-.PHONY: bench-leases bench-logins test lint docs generate page size
+.PHONY: bench-leases bench-logins chaos test lint docs generate page size
 
 # Everything: installs what is missing where it may, starts its own servers, ends with a summary.
 test:
@@ -34,3 +34,7 @@ bench-logins:
 # Leases per second beside the bare statement and etcd, against targets. Takes about twelve minutes after the build.
 bench-leases:
 	@tests/suite/bench-leases
+
+# Hurts the whole service for DURATION seconds while workers share sessions; see docs/chaos.md. SEED repeats a run.
+chaos:
+	@tests/suite/chaos --duration $(or $(DURATION),120) $(if $(SEED),--seed $(SEED))
