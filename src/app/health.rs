@@ -45,6 +45,8 @@ pub struct Info {
     pub start_time: Timestamp,
     /// Whether anything is lent at all.
     pub enabled: bool,
+    /// Whether sessions are looked at without being asked about.
+    pub validates: bool,
 }
 
 impl App {
@@ -78,6 +80,7 @@ impl App {
             tickets: self.0.tickets.name(),
             start_time: self.0.started,
             enabled: self.is_enabled(),
+            validates: self.0.settings.validation.interval.is_some(),
         }
     }
 

@@ -17,6 +17,7 @@ mod running;
 pub mod sessions;
 mod tokens;
 pub mod validation;
+pub mod validator;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -66,6 +67,8 @@ pub struct Settings {
     pub logins_max: usize,
     /// How many logins may be started, across replicas.
     pub login_limits: LoginLimits,
+    /// When sessions are looked at without being asked about.
+    pub validation: validator::Schedule,
 }
 
 /// The budgets of logins.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, os::unix::fs::OpenOptionsExt a
 
 use super::{Error, secrets};
 use crate::{
-    app::{Adapters, App, LoginLimits, Settings},
+    app::{Adapters, App, LoginLimits, Settings, validator::Schedule},
     config::{self, Config, DatabaseUrl},
     store::{self, Store},
     telegram::{ApiKey, Telegram, endpoint::Endpoint},
@@ -68,6 +68,11 @@ pub(super) async fn open(config: &Config, endpoint: Endpoint, company: Company) 
             api_id: config.logins.per_api_id,
             tenant: config.logins.per_tenant,
         },
+        validation: Schedule::new(
+            config.sessions.validation_interval,
+            config.sessions.stale_threshold,
+            config.sessions.validation_rate,
+        ),
     };
     let app = App::new(Adapters { store, tickets, telegram: Telegram::new(endpoint), vault }, settings);
     app.set_feature(config.sessions.feature).await?;

@@ -130,6 +130,7 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     let app = app::open(&config, endpoint, app::Company::Alone).await?;
     app.keep_house();
     app.watch_leases();
+    app.watch_over_sessions();
     app.share_logins(TakeOver::Yes);
     let (shutdown, draining) = <(CancellationToken, CancellationToken)>::default();
     let streams = app.draining();

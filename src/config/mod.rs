@@ -171,8 +171,11 @@ pub enum Feature {
 pub struct Sessions {
     /// `None` keeps what the database says.
     pub feature: Option<Feature>,
-    pub validation_interval: Duration,
+    /// `None` looks at sessions only when asked to.
+    pub validation_interval: Option<Duration>,
     pub stale_threshold: Duration,
+    /// Looks per second, of all replicas together.
+    pub validation_rate: f64,
 }
 
 #[derive(Clone, Debug)]

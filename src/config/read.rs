@@ -115,6 +115,14 @@ where
     }
 }
 
+/// So many times a second; a fraction is less often than that.
+pub(crate) fn rate(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, Rule> {
+    move |text| match text.trim().parse::<f64>() {
+        Ok(rate) if (min..=max).contains(&rate) => Ok(rate),
+        Ok(_) | Err(_) => Err(format!("must be a number from {min} to {max}, such as 5 or 0.5")),
+    }
+}
+
 /// Seconds, or a number with `s`, `m`, `h` or `d` after it.
 pub(crate) fn span(min: u64, max: u64) -> impl Fn(&str) -> Result<Duration, Rule> {
     move |text| {

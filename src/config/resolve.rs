@@ -194,10 +194,12 @@ fn credentials(reader: &mut Reader, data_dir: &Path) -> Credentials {
 
 fn sessions(reader: &mut Reader) -> Sessions {
     let enabled = reader.optional("feature-unified-session-manager", read::switch);
+    let interval = reader.value("session-validation-interval", read::span(0, DAY));
     Sessions {
         feature: enabled.map(|enabled| if enabled { Feature::Enabled } else { Feature::Disabled }),
-        validation_interval: reader.value("session-validation-interval", read::span(1, DAY)),
+        validation_interval: (!interval.is_zero()).then_some(interval),
         stale_threshold: reader.value("session-stale-threshold", read::span(1, 365 * DAY)),
+        validation_rate: reader.value("validation-rate", read::rate(0.01, 1000.0)),
     }
 }
 
@@ -291,6 +293,13 @@ fn telemetry(reader: &mut Reader) -> Telemetry {
 fn check(reader: &mut Reader, config: &Config, data_dir_known: bool) {
     if config.leases.heartbeat >= config.leases.ttl {
         reader.refuse("session-lock-heartbeat", "must be shorter than SESSION_LOCK_TTL");
+    }
+    if config.sessions.validation_interval.is_some_and(|interval| config.sessions.stale_threshold < interval)
+    {
+        reader.refuse(
+            "session-stale-threshold",
+            "must not be shorter than SESSION_VALIDATION_INTERVAL: sessions would be stale before anybody looked",
+        );
     }
     match (&config.database.url, &config.keys.ring) {
         (DatabaseUrl::Postgres(_), Provision::Made(_)) => reader.refuse(

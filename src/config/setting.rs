@@ -145,14 +145,21 @@ pub const SETTINGS: &[Setting] = &[
         "SESSION_VALIDATION_INTERVAL",
         "sessions.validation_interval",
         Some("300"),
-        "Seconds between two looks at a session",
+        "Seconds without proof of life after which a session is looked at; 0 looks only when asked to",
     ),
     plain(
         "session-stale-threshold",
         "SESSION_STALE_THRESHOLD",
         "sessions.stale_threshold",
         Some("3600"),
-        "Seconds without proof of life after which a session is stale",
+        "Seconds without proof of life after which a session is stale; not shorter than the interval",
+    ),
+    plain(
+        "validation-rate",
+        "USM_VALIDATION_RATE",
+        "sessions.validation_rate",
+        Some("5"),
+        "Most looks at sessions per second, of all replicas together, 0.01-1000",
     ),
     plain(
         "session-lock-ttl",
@@ -166,7 +173,7 @@ pub const SETTINGS: &[Setting] = &[
         "SESSION_LOCK_HEARTBEAT",
         "leases.heartbeat",
         Some("30"),
-        "Seconds between renewals; shorter than the lease",
+        "Longest pause in seconds between renewals that a lease advises; shorter than the lease",
     ),
     plain(
         "lease-quiet-gap",

@@ -127,6 +127,24 @@ fn every_legacy_name_is_read() {
 }
 
 #[test]
+fn looks_at_sessions_have_an_interval_a_threshold_and_a_rate() {
+    let of = |env: &[(&str, &str)]| resolve(&[], env, None).map(|config| config.sessions);
+    let usual = of(&[]).expect("sound");
+    assert_eq!(usual.validation_interval, Some(Duration::from_secs(300)));
+    assert!((usual.validation_rate - 5.0).abs() < f64::EPSILON);
+    let never = of(&[("SESSION_VALIDATION_INTERVAL", "0"), ("SESSION_STALE_THRESHOLD", "1")]).expect("sound");
+    assert_eq!(never.validation_interval, None);
+    let slow = of(&[("USM_VALIDATION_RATE", "0.5")]).expect("sound");
+    assert!((slow.validation_rate - 0.5).abs() < f64::EPSILON);
+    let hasty = resolve(&[], &[("SESSION_STALE_THRESHOLD", "299")], None);
+    assert_eq!(keys_of(hasty), BTreeSet::from(["SESSION_STALE_THRESHOLD".to_owned()]));
+    for rate in ["0", "-1", "1001", "NaN", "inf", "often"] {
+        let refused = resolve(&[], &[("USM_VALIDATION_RATE", rate)], None);
+        assert_eq!(keys_of(refused), BTreeSet::from(["USM_VALIDATION_RATE".to_owned()]), "{rate}");
+    }
+}
+
+#[test]
 fn flags_win_over_environment_and_environment_over_file() {
     let file = Some("[listen]\naddress = \"127.0.0.1:1\"\nmetrics = \"off\"\n[leases]\nttl = 50\n");
     let flags = [("listen", "127.0.0.1:3")];

@@ -2,6 +2,7 @@
 //!
 //! Pure: no `async`, no I/O, no clock, no framework. Functions take `now` and return decisions.
 
+pub mod breaker;
 pub mod budget;
 pub mod caller;
 pub mod error;
@@ -16,3 +17,4 @@ pub mod page;
 pub mod secret;
 pub mod session;
 pub mod time;
+pub mod validation;

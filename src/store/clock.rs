@@ -13,6 +13,11 @@ pub(super) fn now(backend: Backend) -> Expr {
     Expr::cust(text(backend))
 }
 
+/// The same, read once for the whole statement: for lists, where no row's lock is waited for.
+pub(super) fn now_once(backend: Backend) -> Expr {
+    Expr::cust(format!("(select {})", text(backend)))
+}
+
 /// The same as an output column named [`NOW`].
 pub(super) fn now_column(backend: Backend) -> Expr {
     Expr::cust(format!("{} as {NOW}", text(backend)))

@@ -111,9 +111,17 @@ pub enum Unfit {
 }
 
 impl Error {
-    /// The same for somebody else whom it concerns; the cause stays with the first.
+    /// The same for somebody else whom it concerns; of the cause it has the words.
     pub(super) fn again(&self) -> Self {
-        let source = || Source::from(self.to_string());
+        let source = || {
+            let mut causes = Vec::new();
+            let mut cause = std::error::Error::source(self);
+            while let Some(error) = cause {
+                causes.push(error.to_string());
+                cause = error.source();
+            }
+            Source::from(causes.join(": "))
+        };
         match self {
             Self::Unavailable { doing, .. } => Self::Unavailable { doing, source: source() },
             Self::Timeout { doing } => Self::Timeout { doing },
@@ -218,8 +226,9 @@ fn kind_of_code(code: &str) -> Kind {
         "57014" | "55P03" => Kind::Timeout,
         "23505" => Kind::Duplicate,
         "UM001" => Kind::RowsExist,
-        // Out of connections; a deadlock or a lost race, which a repetition mends.
-        "53300" | "40001" | "40P01" => Kind::Unavailable,
+        // Out of connections; a deadlock or a lost race, which a repetition mends; a transaction that was silent for
+        // too long, because this process was stopped.
+        "53300" | "40001" | "40P01" | "25P03" => Kind::Unavailable,
         _ if code.starts_with("08") || code.starts_with("57P") || code.starts_with("58") => Kind::Unavailable,
         _ => Kind::Other,
     }

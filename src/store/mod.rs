@@ -28,10 +28,12 @@ mod connect;
 mod entity;
 pub mod error;
 pub mod events;
+mod filter;
 pub mod leases;
 pub mod log_outs;
 mod material;
 pub mod migrate;
+pub mod paces;
 mod preflight;
 mod rows;
 mod scope;
@@ -39,6 +41,7 @@ pub mod sessions;
 pub mod settings;
 mod tokens;
 mod tx;
+pub mod validation;
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,9 +51,10 @@ use crate::domain::{secret::Secret, session::Environment};
 pub use crate::store::{
     error::Error,
     events::EventFilter,
+    filter::{LeaseFilter, SessionFilter},
     leases::{Acquire, Grant, Holds, Place, Released, Renew, Standing},
     log_outs::{LogOut, NewLogOut},
-    sessions::{Change, Expected, LeaseFilter, LeaseRule, MaterialChange, SessionFilter, TicketRule},
+    sessions::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
 };
 
 /// Where the database is and how it is used.

@@ -55,6 +55,18 @@ pub(super) async fn make_key(
     }
 }
 
+/// Asks for the first step of an exchange and leaves it at that: whoever answers is there and speaks the protocol.
+///
+/// # Errors
+/// `TimedOut`, `Unavailable`, `Untrusted` for an answer to something else.
+pub(super) async fn greet(address: SocketAddr, deadline: Instant) -> Result<(), Error> {
+    let connect = Sender::connect(address, Plain::new());
+    let sender = within(deadline, DOING, connect).await?.map_err(|error| Error::unavailable(DOING, error))?;
+    let nonce: [u8; 16] = random()?;
+    let enums::ResPq::Pq(task) = Peer { sender, deadline }.ask(&functions::ReqPqMulti { nonce }).await?;
+    ensure(task.nonce == nonce, "wrong nonce")
+}
+
 /// A server spoken to in the clear.
 struct Peer {
     sender: Sender<Plain>,

@@ -9,12 +9,14 @@ use crate::{
     domain::{
         material::{FutureAuthToken, Material},
         session::Account,
+        time::Timestamp,
+        validation::Authorization,
     },
     telegram::{
         ATTEMPT_MAX, Telegram,
         connection::{Client, Connection, Route},
         error::Error,
-        refuse_proxy,
+        key_exchange, refuse_proxy,
     },
 };
 
@@ -22,28 +24,49 @@ use crate::{
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// Between a refusal that may be false and the second look at it.
 const SECOND_LOOK_PAUSE: Duration = Duration::from_secs(2);
+/// How long a visit waits for what is good to know and proves nothing.
+const ASIDE_MAX: Duration = Duration::from_secs(3);
 
 /// That an authorization lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     /// Whose it is.
     pub account: Account,
+    /// What Telegram lists about it; bots are not told, and a failure of this question is no failure of the proof.
+    pub authorization: Option<Authorization>,
+    /// Telegram asked not to be asked for that list again so soon.
+    pub pause: Option<Duration>,
 }
 
 impl Telegram {
-    /// Asks the home data centre who the key belongs to. The caller must own the session: no other connection
-    /// may be open with the key, and `material.api_id` must be set.
+    /// Asks the home data centre who the key belongs to, and what it lists about this authorization. The caller must
+    /// own the session: no other connection may be open with the key, and `material.api_id` must be set.
     ///
     /// # Errors
     /// `Lost`, `Unauthorized` and `KeyUnknown` tell how the authorization ended or seems to have; `Frozen`;
     /// `FloodWait`; `Unavailable` and `TimedOut` prove nothing about it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection at once; nothing is known then.
     pub async fn probe(&self, material: &Material, deadline: Instant) -> Result<Proof, Error> {
-        let request = functions::users::GetUsers { id: vec![enums::InputUser::UserSelf] };
-        let users = self.visit(material, &request, "asking whose key it is", deadline).await?;
-        match users.into_iter().next() {
-            Some(user) => Ok(Proof { account: account_of(user) }),
-            None => Err(Error::Unauthorized),
-        }
+        refuse_proxy(material.proxy.as_ref())?;
+        at_most_twice(deadline, || self.probe_once(material, deadline)).await
+    }
+
+    async fn probe_once(&self, material: &Material, deadline: Instant) -> Result<Proof, Error> {
+        let deadline = deadline.min(Instant::now() + ATTEMPT_MAX);
+        let mut connection = self.connect(material, deadline).await?;
+        let proof = prove(&mut connection, deadline).await;
+        connection.close().await;
+        proof
+    }
+
+    /// Whether the data centre answers at all: it is asked for the first step of a key exchange, which needs no key.
+    ///
+    /// # Errors
+    /// `DcUnknown`, `Unavailable`, `TimedOut`, `Untrusted`.
+    pub async fn greet(&self, dc: i32, deadline: Instant) -> Result<(), Error> {
+        key_exchange::greet(self.address(dc)?, deadline.min(Instant::now() + ATTEMPT_MAX)).await
     }
 
     /// Ends the authorization, and answers what lets its account sign in again without a code. One that has ended
@@ -77,13 +100,7 @@ impl Telegram {
         deadline: Instant,
     ) -> Result<R::Return, Error> {
         refuse_proxy(material.proxy.as_ref())?;
-        match self.visit_once(material, request, doing, deadline).await {
-            Err(error) if error.is_transient() && Instant::now() + RETRY_PAUSE < deadline => {
-                tokio::time::sleep(RETRY_PAUSE).await;
-                self.visit_once(material, request, doing, deadline).await
-            }
-            answer => answer,
-        }
+        at_most_twice(deadline, || self.visit_once(material, request, doing, deadline)).await
     }
 
     async fn visit_once<R: RemoteCall>(
@@ -94,15 +111,71 @@ impl Telegram {
         deadline: Instant,
     ) -> Result<R::Return, Error> {
         let deadline = deadline.min(Instant::now() + ATTEMPT_MAX);
-        let home = material.home().ok_or(Error::KeyUnknown)?;
-        let address = self.address(material.home_dc)?;
-        let route = Route { address, auth_key: &home.auth_key, salt: 0 };
-        let client = Client { api_id: material.api_id, device: &material.device };
-        let mut connection = Connection::open(&route, &client, deadline).await?;
+        let mut connection = self.connect(material, deadline).await?;
         let answer = connection.call(request, doing, deadline).await;
         connection.close().await;
         answer
     }
+
+    /// A connection to the home data centre with the stored key.
+    async fn connect(&self, material: &Material, deadline: Instant) -> Result<Connection, Error> {
+        let home = material.home().ok_or(Error::KeyUnknown)?;
+        let address = self.address(material.home_dc)?;
+        let route = Route { address, auth_key: &home.auth_key, salt: 0 };
+        let client = Client { api_id: material.api_id, device: &material.device };
+        Connection::open(&route, &client, deadline).await
+    }
+}
+
+/// Once more if the first attempt failed for a passing reason.
+async fn at_most_twice<T, F>(deadline: Instant, attempt: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    // Boxed: a connection is large, and this is part of many futures.
+    match Box::pin(attempt()).await {
+        Err(error) if error.is_transient() && Instant::now() + RETRY_PAUSE < deadline => {
+            tokio::time::sleep(RETRY_PAUSE).await;
+            Box::pin(attempt()).await
+        }
+        answer => answer,
+    }
+}
+
+async fn prove(connection: &mut Connection, deadline: Instant) -> Result<Proof, Error> {
+    let whose = functions::users::GetUsers { id: vec![enums::InputUser::UserSelf] };
+    let users = connection.call(&whose, "asking whose key it is", deadline).await?;
+    let Some(user) = users.into_iter().next() else { return Err(Error::Unauthorized) };
+    let mut proof = Proof { account: account_of(user), authorization: None, pause: None };
+    if proof.account.is_bot {
+        return Ok(proof);
+    }
+    let aside = deadline.min(Instant::now() + ASIDE_MAX);
+    let list = functions::account::GetAuthorizations {};
+    match connection.call(&list, "asking for the list of authorizations", aside).await {
+        Ok(list) => proof.authorization = own_of(list),
+        Err(Error::FloodWait { retry_after }) => proof.pause = Some(retry_after),
+        Err(error) => {
+            tracing::debug!(error = %error, "An authorization lives, and telegram does not list it")
+        }
+    }
+    Ok(proof)
+}
+
+/// The row of the list that is about whoever asked.
+fn own_of(list: enums::account::Authorizations) -> Option<Authorization> {
+    let enums::account::Authorizations::Authorizations(list) = list;
+    let time = |seconds: i32| Timestamp::from_millis(i64::from(seconds) * 1000);
+    list.authorizations.into_iter().find_map(|enums::Authorization::Authorization(row)| {
+        row.current.then(|| Authorization {
+            ip: row.ip,
+            country: row.country,
+            create_time: time(row.date_created),
+            active_time: time(row.date_active),
+            unconfirmed: row.unconfirmed,
+            ttl_days: list.authorization_ttl_days,
+        })
+    })
 }
 
 /// Whether an answer to `auth.logOut` means that the authorization is over, and what Telegram gave in exchange.

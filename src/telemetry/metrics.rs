@@ -8,6 +8,7 @@ use metrics::{Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::domain::{
+    breaker::Level,
     error::Reason,
     event::Transition,
     login::Method,
@@ -64,6 +65,7 @@ const FINGERPRINTS: &str = "fingerprint_computation_duration_seconds";
 const FINGERPRINT_MISMATCHES: &str = "fingerprint_mismatch_total";
 const CONVERSIONS: &str = "session_conversion_total";
 const BACKUPS: &str = "session_backup_total";
+const VALIDATIONS: &str = "session_validation_total";
 const FLOOD_WAITS: &str = "telegram_flood_wait_seconds";
 const BREAKER: &str = "telegram_circuit_breaker_state";
 const REQUESTS: &str = "grpc_server_requests_total";
@@ -87,6 +89,7 @@ pub const ALL: &[Metric] = &[
     counted(FINGERPRINT_MISMATCHES, &[], "Fingerprints that differ from the recorded one"),
     counted(CONVERSIONS, &["from", "to", "result"], "Session material read from or written to a format"),
     counted(BACKUPS, &["operation", "result"], "Backups made, restored and pruned"),
+    counted(VALIDATIONS, &["result"], "Looks at sessions, by request and by schedule, and what they found"),
     timed(FLOOD_WAITS, &[], "Pauses that Telegram demanded"),
     level(BREAKER, &[], "Whether calls to Telegram are held back: 0 closed, 1 half open, 2 open"),
     counted(REQUESTS, &["method", "code"], "Calls answered, by method and gRPC code"),
@@ -226,12 +229,51 @@ impl MiniAppRoute {
     }
 }
 
-/// Whether calls to Telegram are held back.
+/// What a look at a session found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breaker {
-    Closed,
-    HalfOpen,
-    Open,
+pub enum Validation {
+    /// Its authorization lives.
+    Alive,
+    /// Telegram refused it, which may be false.
+    Doubtful,
+    /// It has ended.
+    Ended,
+    /// It belongs to another account.
+    Mismatch,
+    /// Telegram asked to wait.
+    FloodWait,
+    /// Telegram did not answer.
+    Unavailable,
+    /// Telegram answered something that says nothing about it, or the answer could not be noted.
+    Undecided,
+    /// The look was broken off, because somebody waits for the session or the service stops.
+    BrokenOff,
+}
+
+impl Validation {
+    pub const ALL: [Self; 8] = [
+        Self::Alive,
+        Self::Doubtful,
+        Self::Ended,
+        Self::Mismatch,
+        Self::FloodWait,
+        Self::Unavailable,
+        Self::Undecided,
+        Self::BrokenOff,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Doubtful => "doubtful",
+            Self::Ended => "ended",
+            Self::Mismatch => "account_mismatch",
+            Self::FloodWait => "flood_wait",
+            Self::Unavailable => "unavailable",
+            Self::Undecided => "undecided",
+            Self::BrokenOff => "broken_off",
+        }
+    }
 }
 
 /// Reasons for which a lease is refused; others would be a defect and count as `INTERNAL`.
@@ -335,11 +377,16 @@ pub fn flood_wait(pause: Duration) {
     histogram!(FLOOD_WAITS).record(pause.as_secs_f64());
 }
 
-pub fn breaker(state: Breaker) {
-    gauge!(BREAKER).set(match state {
-        Breaker::Closed => 0.0,
-        Breaker::HalfOpen => 1.0,
-        Breaker::Open => 2.0,
+pub fn validated(found: Validation) {
+    counter!(VALIDATIONS, "result" => found.name()).increment(1);
+}
+
+/// Whether calls to Telegram are held back: the worst of all data centres.
+pub fn breaker(level: Level) {
+    gauge!(BREAKER).set(match level {
+        Level::Closed => 0.0,
+        Level::HalfOpen => 1.0,
+        Level::Open => 2.0,
     });
 }
 
@@ -382,6 +429,9 @@ fn touch_all() {
         for method in Method::ALL {
             counter!(LOGINS, "method" => method.name(), "result" => result.name()).increment(0);
         }
+    }
+    for found in Validation::ALL {
+        counter!(VALIDATIONS, "result" => found.name()).increment(0);
     }
     for reason in LOCK_FAILURE_REASONS {
         counter!(LOCK_FAILURES, "reason" => reason.name()).increment(0);

@@ -22,3 +22,4 @@ mod takeover;
 mod telegram;
 mod tickets;
 mod tidy;
+mod validator;

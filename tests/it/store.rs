@@ -8,6 +8,7 @@ mod queue;
 mod round_trips;
 mod sessions;
 mod start;
+mod validation;
 
 use std::{
     path::PathBuf,

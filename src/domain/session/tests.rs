@@ -63,7 +63,9 @@ fn table(state: &State, event: Event) -> Option<StateName> {
         Event::LoginEnded(_) if pending => N::Stale,
         Event::Imported | Event::Minted if matches!(from, N::Absent | N::Revoked) => N::Authorized,
         Event::Restored => N::Stale,
-        Event::ValidationOverdue | Event::ValidationFailed if from == N::Authorized => N::Stale,
+        Event::ValidationOverdue if from == N::Authorized => N::Stale,
+        // What counted as usable is not lent any more once it was refused.
+        Event::ValidationFailed if state.is_usable() => N::Stale,
         Event::ValidationSucceeded if from == N::Stale => N::Authorized,
         Event::Lost(_) if matches!(from, N::Authorized | N::Stale) => N::Revoked,
         Event::ManuallyRevoked(_) if pending || matches!(from, N::Authorized | N::Stale) => N::Revoked,

@@ -3,11 +3,15 @@
 use usm_client::v1;
 
 use crate::{
-    app::import::{ImportOutcome, Imported},
+    app::{
+        import::{ImportOutcome, Imported},
+        validation::Validated,
+    },
     domain::{
         error::Error,
         event::{Kind, SessionEvent},
         session::{Custody, LogOut, Session, State, StateName},
+        validation::Authorization,
     },
     grpc::convert::{lease, material, timestamp},
 };
@@ -158,7 +162,8 @@ pub(crate) fn imported(imported: &Imported) -> v1::ImportSessionResponse {
 }
 
 /// What a probe found, as the session shows it afterwards.
-pub(crate) fn validated(session: &Session) -> v1::ValidateSessionResponse {
+pub(crate) fn validated(validated: &Validated) -> v1::ValidateSessionResponse {
+    let session = &validated.session;
     let outcome = match &session.state {
         State::Authorized { .. } => v1::ValidationOutcome::Alive,
         State::Revoked { .. } => v1::ValidationOutcome::Ended,
@@ -171,7 +176,18 @@ pub(crate) fn validated(session: &Session) -> v1::ValidateSessionResponse {
     v1::ValidateSessionResponse {
         session: Some(self::session(session)),
         outcome: outcome.into(),
-        authorization: None,
+        authorization: validated.authorization.as_ref().map(authorization),
         telegram_error: String::new(),
+    }
+}
+
+fn authorization(told: &Authorization) -> v1::TelegramAuthorization {
+    v1::TelegramAuthorization {
+        ip: told.ip.clone(),
+        country: told.country.clone(),
+        create_time: Some(timestamp(told.create_time)),
+        active_time: Some(timestamp(told.active_time)),
+        unconfirmed: told.unconfirmed,
+        authorization_ttl_days: told.ttl_days,
     }
 }

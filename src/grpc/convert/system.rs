@@ -58,7 +58,11 @@ pub(crate) fn info(info: Info, facts: &Facts) -> v1::ServiceInfo {
             profile: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         }),
         environment: info.environment,
-        features: if cfg!(feature = "sandbox") { vec!["sandbox".to_owned()] } else { Vec::new() },
+        features: [("sandbox", cfg!(feature = "sandbox")), ("validator", info.validates)]
+            .into_iter()
+            .filter(|(_, on)| *on)
+            .map(|(name, _)| name.to_owned())
+            .collect(),
         store: info.database.to_owned(),
         tickets: info.tickets.to_owned(),
         grants_enabled: info.enabled,

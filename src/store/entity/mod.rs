@@ -5,6 +5,7 @@
 pub(super) mod event;
 pub(super) mod log_out;
 pub(super) mod material;
+pub(super) mod pace;
 pub(super) mod session;
 pub(super) mod setting;
 pub(super) mod tokens;

@@ -135,7 +135,7 @@ fn grant(backend: Backend) -> String {
 }
 
 /// The feature is off, as the database knows it: no replica can miss it.
-pub(super) fn switched_off() -> String {
+pub(in crate::store) fn switched_off() -> String {
     let (name, off) = (settings::FEATURE, settings::FEATURE_OFF);
     format!(
         "exists (select 1 from settings as switch where switch.name = '{name}' and switch.value = '{off}')"

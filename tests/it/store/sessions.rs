@@ -15,9 +15,9 @@ use usm::{
         time::Timestamp,
     },
     store::{
-        Error,
+        Error, LeaseFilter, SessionFilter,
         events::EventFilter,
-        sessions::{Expected, LeaseFilter, LeaseRule, MaterialChange, SessionFilter, TicketRule},
+        sessions::{Expected, LeaseRule, MaterialChange, TicketRule},
     },
 };
 

@@ -16,7 +16,7 @@ use tonic::{
     transport::{Channel, Endpoint as Address},
 };
 use usm::{
-    app::{Adapters, App, LoginLimits, Settings, ownership::TakeOver},
+    app::{Adapters, App, LoginLimits, Settings, ownership::TakeOver, validator::Schedule},
     auth::{Authenticator, Order, Role, issue},
     boot::ports::{self, Closing, Ports, Served},
     domain::{budget::Limit, caller::Scope, id::TenantId, miniapp::Bots, secret::Secret},
@@ -65,6 +65,8 @@ pub(crate) struct Setup {
     pub(crate) quiet_gap: Duration,
     pub(crate) ticket_ttl: Duration,
     pub(crate) login_limits: LoginLimits,
+    /// Looks at no session by itself unless told.
+    pub(crate) validation: Schedule,
     pub(crate) closing: Closing,
     pub(crate) cors_origins: Vec<&'static str>,
     pub(crate) bots: Bots,
@@ -85,6 +87,7 @@ impl Setup {
             quiet_gap: Duration::from_secs(1),
             ticket_ttl: Duration::from_secs(120),
             login_limits: LoginLimits { phone: limit(5), api_id: limit(10_000), tenant: limit(2_000) },
+            validation: Schedule::new(None, Duration::from_secs(3600), 5.0),
             closing: Closing { delay: Duration::ZERO, grace: Duration::from_secs(5) },
             cors_origins: Vec::new(),
             bots: Bots::new(),
@@ -141,6 +144,7 @@ impl Server {
         let app = app(&setup, &folder).await;
         app.watch_leases();
         app.share_logins(TakeOver::Yes);
+        app.watch_over_sessions();
 
         let stop_streams = app.draining();
         let edge = Edge {
@@ -299,6 +303,7 @@ async fn app(setup: &Setup, folder: &Path) -> App {
             api_key_default: "MASTER".to_owned(),
             logins_max: 64,
             login_limits: setup.login_limits,
+            validation: setup.validation,
         },
     )
 }

@@ -1,5 +1,6 @@
 //! One call to the service: with a deadline of its own, and repeated while its answer gets lost. Knows no lease.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -33,6 +34,7 @@ pub(super) async fn within<Q, A>(
 /// Repeats a call that is safe to repeat while its answer gets lost, within a deadline.
 pub(super) async fn repeat<A, F: Future<Output = Result<A, Refusal>>>(
     until: Instant,
+    name: &str,
     call: impl Fn(Instant) -> F,
 ) -> Result<A, Error> {
     let mut failures = 0;
@@ -41,7 +43,7 @@ pub(super) async fn repeat<A, F: Future<Output = Result<A, Refusal>>>(
             Ok(answer) => return Ok(answer),
             Err(refusal) if !refusal.is_transient() => return Err(refusal.into()),
             Err(refusal) => {
-                let at = Instant::now() + backoff(failures, refusal.retry_after, jitter());
+                let at = Instant::now() + backoff(failures, refusal.retry_after, jitter(name, failures));
                 failures += 1;
                 if failures >= ATTEMPTS_MAX || at >= until {
                     return Err(refusal.into());
@@ -61,7 +63,10 @@ pub(super) fn incomplete(message: &str) -> Error {
     Refusal { code: Code::Internal, message: message.into(), ..Refusal::timeout() }.into()
 }
 
-/// A number of [0, 1) that differs between processes and calls; nothing rests on its quality.
-pub(super) fn jitter() -> f64 {
-    f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+/// A number of [0, 1) that differs between leases and attempts, so that holders do not ask all at once. It follows from
+/// its arguments, so that a run under simulated time can be repeated; nothing rests on its quality.
+pub(super) fn jitter(name: &str, attempt: u32) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    (name, attempt).hash(&mut hasher);
+    (hasher.finish() >> 32) as f64 / (u64::from(u32::MAX) + 1) as f64
 }

@@ -89,7 +89,8 @@ impl LeaseGuard {
             request.request_id = uuid::Uuid::new_v4().to_string();
         }
         let until = Instant::now() + span(request.wait).unwrap_or_default().min(WAIT_MAX) + CALL_TIMEOUT;
-        let (sent, response) = repeat(until, |until| acquire_once(client, request.clone(), until)).await?;
+        let attempt = |until| acquire_once(client, request.clone(), until);
+        let (sent, response) = repeat(until, &request.request_id, attempt).await?;
         let (mut lease, material) = match (response.lease, response.material) {
             (Some(lease), Some(material)) if !lease.lease_id.is_empty() => (lease, material),
             _ => return Err(incomplete("the answer has no lease or no material")),
@@ -110,7 +111,8 @@ impl LeaseGuard {
         };
         if Instant::now() >= term.renew_at {
             // It was granted some time during a long wait, and by this clock may be over already.
-            repeat(Instant::now() + CALL_TIMEOUT, |until| renewal.renew(until)).await?;
+            let until = Instant::now() + CALL_TIMEOUT;
+            repeat(until, &renewal.hold.lease_id, |until| renewal.renew(until)).await?;
         }
         tokio::spawn(keep(renewal, stop.clone(), Arc::clone(&end)));
         let guard = Self {
@@ -185,7 +187,7 @@ impl LeaseGuard {
         };
         let until = Instant::now() + CALL_TIMEOUT;
         let response =
-            repeat(until, |until| {
+            repeat(until, &hold.lease_id, |until| {
                 let (mut leases, request) = (client.leases(), request.clone());
                 async move {
                     within(until, request, async move |request| leases.release_lease(request).await).await

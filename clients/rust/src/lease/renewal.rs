@@ -48,8 +48,8 @@ impl Reopening {
         self.failures = 0;
     }
 
-    fn after_trouble(&mut self, retry_after: Option<Duration>) {
-        self.at = Some(Instant::now() + reopening(self.failures, retry_after, jitter()));
+    fn after_trouble(&mut self, name: &str, retry_after: Option<Duration>) {
+        self.at = Some(Instant::now() + reopening(self.failures, retry_after, jitter(name, self.failures)));
         self.failures = self.failures.saturating_add(1);
     }
 }
@@ -89,7 +89,8 @@ impl Renewal {
                     Err(refusal) if refusal.ends_lease() => return Loss::Refused(Box::new(refusal)),
                     Err(refusal) => {
                         warn!(error.reason = %refusal, lease.epoch = self.hold.epoch, "A renewal failed, another follows");
-                        due = Instant::now() + backoff(failures, refusal.retry_after, jitter());
+                        due = Instant::now()
+                            + backoff(failures, refusal.retry_after, jitter(&self.hold.lease_id, failures));
                         failures += 1;
                     }
                 }
@@ -117,11 +118,11 @@ impl Renewal {
             }
             Left::Shutdown => {
                 debug!(lease.epoch = epoch, "The replica stops, the lease goes on");
-                reopening.after_trouble(None);
+                reopening.after_trouble(&self.hold.lease_id, None);
             }
             Left::Broken(refusal) => {
                 debug!(error.reason = %refusal, lease.epoch = epoch, "The stream broke, the lease goes on");
-                reopening.after_trouble(refusal.retry_after);
+                reopening.after_trouble(&self.hold.lease_id, refusal.retry_after);
             }
         }
         None

@@ -49,7 +49,7 @@ impl LeaseGuard {
             request_id: uuid::Uuid::new_v4().to_string(),
         };
         let response =
-            repeat(Instant::now() + REPORT_TIMEOUT, |until| {
+            repeat(Instant::now() + REPORT_TIMEOUT, &self.hold.lease_id, |until| {
                 let (mut leases, request) = (self.client.leases(), request.clone());
                 async move {
                     within(until, request, async move |request| leases.report_session(request).await).await
@@ -101,7 +101,7 @@ impl LeaseGuard {
         if change.request_id.is_empty() {
             change.request_id = uuid::Uuid::new_v4().to_string();
         }
-        let response = repeat(Instant::now() + SAVE_TIMEOUT, |until| {
+        let response = repeat(Instant::now() + SAVE_TIMEOUT, &self.hold.lease_id, |until| {
             let (mut leases, change) = (self.client.leases(), change.clone());
             async move { within(until, change, async move |change| leases.save_session(change).await).await }
         })
