@@ -10,18 +10,15 @@ import time
 # Kind, and how often beside the others.
 KINDS = {
     "server-kill": 4, "server-stop": 3, "server-deploy": 2,
-    "worker-kill": 4, "worker-pause": 3,
+    "worker-kill": 4, "worker-pause": 3, "worker-stop": 2,
     "link-cut": 3, "link-hold": 3, "link-slow": 2, "link-part": 3,
-    "telegram-kick": 3, "telegram-cut": 2, "telegram-late": 2,
+    "telegram-kick": 3, "telegram-cut": 2, "telegram-late": 2, "telegram-lag": 2,
     "database-crash": 2, "database-kill": 2, "redis-kill": 1,
     "evict": 3, "side": 2,
-    # Not by themselves: what they show is for the workers' guards to prevent, see docs/chaos.md.
-    "worker-stop": 0, "telegram-lag": 0,
 }
 LONG = {"worker-stop", "server-stop", "link-part", "telegram-late"}
 # Between two faults at least, in seconds.
 SPACING = 0.2
-BY_DEFAULT = [kind for kind, often in KINDS.items() if often]
 
 
 class Fault:
@@ -46,7 +43,7 @@ def schedule(seed, duration, kinds, every):
     first = sorted(drawn.sample(kinds, len(kinds)), key=lambda kind: kind in LONG)
     faults, at = [], drawn.uniform(0.5, 1.5)
     while at < duration:
-        kind = first.pop() if first else drawn.choices(kinds, [KINDS[kind] or 1 for kind in kinds])[0]
+        kind = first.pop() if first else drawn.choices(kinds, [KINDS[kind] for kind in kinds])[0]
         faults.append(Fault(at, kind, drawn.random(), drawn.random()))
         at += SPACING + drawn.expovariate(1 / max(0.01, every - SPACING))
     return faults
