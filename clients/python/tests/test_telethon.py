@@ -197,6 +197,25 @@ async def test_a_connection_is_replaced_only_after_its_end_was_seen(centre: Sile
     assert gate.is_proved()
 
 
+@pytest.mark.parametrize("hung_up", [False, True])
+async def test_after_the_deadline_only_an_end_that_came_before_counts(centre: SilentCentre, hung_up: bool) -> None:
+    left = 60.0
+    gate, client = Gate(lambda: left <= 0, lambda: left), await client_of(material())
+    connection = gated(telethon.ConnectionTcpFull, gate)("127.0.0.1", centre.port, 2, loggers=client._log)
+    await connection.connect()
+    await until(lambda: len(centre.open) == 1)
+    if hung_up:
+        for writer in centre.open:
+            writer.close()
+        await until(lambda: connection._reader.at_eof())
+    left = 0.0
+    with pytest.raises(ConnectionError, match="the lease is over"):
+        gate.check()
+    await gate.close()
+    assert gate.is_empty() and gate.is_proved() == hung_up
+    await until(lambda: not centre.open)
+
+
 async def test_a_reset_is_an_end_too(centre: SilentCentre) -> None:
     gate, client = Gate(), await client_of(material())
     connection = gated(telethon.ConnectionTcpFull, gate)("127.0.0.1", centre.port, 2, loggers=client._log)

@@ -120,7 +120,16 @@ class Gate:
             self._opening -= 1
 
     def _keep(self, place: object, plain: Any, writer: asyncio.StreamWriter | None) -> None:
-        self._open.add(_Line(self, place, os.dup(plain.fileno()), writer))
+        if plain.fileno() < 0:
+            return  # it broke before anything was sent
+        try:
+            descriptor = os.dup(plain.fileno())
+        except OSError:
+            self._unseen += 1
+            if writer is not None:
+                writer.transport.abort()
+            raise
+        self._open.add(_Line(self, place, descriptor, writer))
 
     def _ended(self, line: _Line, seen: bool) -> None:
         self._open.discard(line)
@@ -190,14 +199,19 @@ class _Line:
     async def _farewell(self) -> bool:
         """Says that nothing more comes, and waits until the other side says so too. Tells whether it did."""
         self.leave(time.monotonic() + FAREWELL_TIMEOUT)
+        left = self._patience()
         try:
-            self._socket.shutdown(socket.SHUT_WR)
+            # Without time left it only looks: what was not sent yet is not to leave.
+            if left > 0:
+                self._socket.shutdown(socket.SHUT_WR)
         except OSError:
             return True  # it was never connected, or was reset
         ending = asyncio.ensure_future(self._end())
         try:
-            while not ending.done() and (left := self._patience()) > 0:
+            await asyncio.wait({ending}, timeout=0)
+            while not ending.done() and left > 0:
                 await asyncio.wait({ending}, timeout=min(left, 0.05))
+                left = self._patience()
             return ending.done() and ending.result()
         finally:
             ending.cancel()
