@@ -115,7 +115,7 @@ mod tests {
 
     fn delay(request: &[u8]) -> i32 {
         assert!(is_ping(request));
-        PingDelayDisconnect::from_bytes(request).unwrap().disconnect_delay
+        PingDelayDisconnect::from_bytes(&request[4..]).unwrap().disconnect_delay
     }
 
     #[tokio::test(start_paused = true)]
