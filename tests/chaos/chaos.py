@@ -73,7 +73,7 @@ def plan(options):
     """The faults of a run. A broken rule shows where holders are cut off from the service, so they are."""
     if options.broken:
         kind = "telegram-late" if options.broken == "quiet-gap" else "link-part"
-        times = [begin + 2 * at for begin in (1, 25) for at in range(4)]
+        times = [begin + 2 * at for begin in (1, 30) for at in range(4)]
         return [Fault(at, kind, number % 4 / 4, 1.0) for number, at in enumerate(times)]
     return schedule(options.seed, options.duration, options.faults, options.every)
 
