@@ -81,7 +81,10 @@ impl Connection {
                 self.hang_up(Instant::now() + FAREWELL_MAX, fate).await;
                 return Err(trouble(&error));
             }
-            Err(_) => return Err(Trouble::Unanswered("no answer in time".into())),
+            Err(_) => {
+                self.hang_up(Instant::now() + FAREWELL_MAX, Fate::Open).await;
+                return Err(Trouble::Unanswered("no answer in time".into()));
+            }
         };
         users
             .first()
@@ -122,6 +125,9 @@ impl Connection {
     }
 
     async fn connect(&self) -> io::Result<Line> {
+        if self.unseen && self.term.get() != Term::Endless {
+            return Err(io::Error::other("an older connection may still be open at Telegram"));
+        }
         let mtp = Limited::new(Encrypted::build().finish(*self.home.auth_key), Rc::clone(&self.term));
         let address = ServerAddr::Tcp { address: self.home.address };
         // What is dropped midway has sent nothing yet.
