@@ -1,3 +1,23 @@
+-- Whose rows a request may touch, as one expression: a statement takes it over, where the former body was a function call,
+-- planned anew for every table of every statement. All names are qualified, so no search path can change them. As before:
+-- no claims, an empty or a contradictory tenant are nobody's.
+create or replace function usm.tenant() returns text language sql stable as $$
+  select case
+    when nullif(nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb
+           operator(pg_catalog.->>) 'tenant_id', '')
+         operator(pg_catalog.<>)
+         nullif(nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb
+           operator(pg_catalog.#>>) '{app_metadata,tenant_id}', '')
+    then null
+    else coalesce(
+      nullif(nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb
+        operator(pg_catalog.->>) 'tenant_id', ''),
+      nullif(nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb
+        operator(pg_catalog.#>>) '{app_metadata,tenant_id}', ''))
+  end
+$$;
+alter function usm.tenant() reset all;
+
 -- As in the first migration: what default privileges handed out is taken back before rights are given.
 do $$ declare thing record; begin
   for thing in

@@ -4,6 +4,7 @@ mod lending;
 mod migrations;
 mod outage;
 mod policies;
+mod protocol;
 mod queue;
 mod round_trips;
 mod sessions;
@@ -144,9 +145,14 @@ impl Place {
     /// Lets time pass for every lease.
     pub(crate) async fn pass(&self, span: Duration) {
         let millis = span.as_millis();
+        let waits = match &self.raw {
+            Raw::Postgres(_) => "usm.lease_waits",
+            Raw::Sqlite(_) => "lease_waits",
+        };
         self.raw(&format!(
             "update telegram_sessions set lease_expire_time = lease_expire_time - {millis}, \
-             lease_acquire_time = lease_acquire_time - {millis}"
+             lease_acquire_time = lease_acquire_time - {millis}; \
+             update {waits} set seen_time = seen_time - {millis}, deadline = deadline - {millis}"
         ))
         .await;
     }

@@ -35,15 +35,18 @@ const LOOK_MAX: usize = 1000;
 /// How long one beat may take; the holder asks again before that.
 const BEAT_LIMIT: Duration = Duration::from_secs(10);
 
+/// Leases by number, and where to tell of each.
+type Entries = HashMap<u64, (LeaseId, watch::Sender<Option<Standing>>)>;
+
 /// The leases that streams of this process hold.
 #[derive(Debug, Default)]
 pub(in crate::app) struct Held {
-    entries: Mutex<HashMap<u64, (LeaseId, watch::Sender<Option<Standing>>)>>,
+    entries: Mutex<Entries>,
     next: AtomicU64,
 }
 
 impl Held {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (LeaseId, watch::Sender<Option<Standing>>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

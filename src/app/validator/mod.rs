@@ -144,8 +144,8 @@ impl Validator {
         let resting = self.lines.resting(Instant::now());
         let store = &self.app.0.store;
         let list = store.candidates(&self.caller(), &self.due(), &resting, limit).await?;
-        let more = silence == Round::More || u64::try_from(list.len()).is_ok_and(|found| found == limit);
-        let mut taken = false;
+        let full = u64::try_from(list.len()).is_ok_and(|found| found == limit);
+        let (mut taken, mut looked) = (false, false);
         for candidate in list {
             if Instant::now() >= until {
                 return Ok(Round::More);
@@ -160,8 +160,10 @@ impl Validator {
             let look = Box::pin(async move { validator.take_up(key, call, permit).await });
             // A time that nobody was looked at in is good for the next one on the list.
             taken = !self.app.finish(look).await?;
+            looked |= !taken;
         }
-        Ok(if more { Round::More } else { Round::Done })
+        // A list of which nobody could be looked at is not read again at once.
+        Ok(if silence == Round::More || (full && looked) { Round::More } else { Round::Done })
     }
 
     /// Waits for the next time that no other replica has taken.

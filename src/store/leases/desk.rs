@@ -1,7 +1,7 @@
 //! Grants, renewals and releases of many callers, done together: one transaction for whoever asks at the same time.
 //!
 //! Nobody waits for a batch to fill. An ask that finds the desk free is served at once; what arrives meanwhile is served
-//! together as soon as that is done. So one caller pays what it always paid, and many share the round trips and the
+//! together as soon as that is done, or before, if it is much or if that takes long. So one caller pays what it always paid, and many share the round trips and the
 //! commit, which is what a durable write costs. Each ask is judged by its own row, in the same statements; one that
 //! fails takes nobody with it: what a batch could not do is done again one by one.
 //!
@@ -38,6 +38,11 @@ use crate::{
 const TOGETHER_MAX: usize = 64;
 /// Authorities whose asks one transaction serves at most: each costs round trips of its own.
 const PARTS_MAX: usize = 16;
+/// As many as wait before a second transaction is begun beside one that is under way: a transaction of its own for few
+/// costs everybody more than their wait.
+const MANY: usize = 32;
+/// Or so long, because the one under way may be stuck.
+const LONG: Duration = Duration::from_millis(50);
 /// How long a batch waits for a row that somebody else holds, before it lets those go ahead that can.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 /// How long a batch may take, whatever its callers allow.
@@ -123,7 +128,7 @@ pub(in crate::store) struct Desk {
 
 #[derive(Default)]
 struct Waiting {
-    items: VecDeque<Item>,
+    items: VecDeque<(Instant, Item)>,
     clerks: usize,
 }
 
@@ -136,8 +141,7 @@ impl std::fmt::Debug for Waiting {
 impl Desk {
     pub(in crate::store) fn new(backend: Backend) -> Self {
         let clerks_max = match backend {
-            // While one batch is on its way to the disk, the next is judged.
-            Backend::Postgres => 2,
+            Backend::Postgres => 4,
             // There is one writer.
             Backend::Sqlite => 1,
         };
@@ -159,8 +163,12 @@ impl Desk {
     /// Whether somebody has to come to serve it.
     fn put(&self, item: Item) -> bool {
         let mut waiting = self.waiting();
-        waiting.items.push_back(item);
-        let come = waiting.clerks < self.clerks_max;
+        waiting.items.push_back((Instant::now(), item));
+        let long = waiting.items.front().is_some_and(|(since, _)| since.elapsed() >= LONG);
+        let come = match waiting.clerks {
+            0 => true,
+            clerks => clerks < self.clerks_max && (long || waiting.items.len() >= MANY),
+        };
         if come {
             waiting.clerks += 1;
         }
@@ -170,16 +178,16 @@ impl Desk {
     /// What is to be served next; `None` ends the clerk that asked.
     fn take(&self) -> Option<Batch> {
         let mut waiting = self.waiting();
-        waiting.items.retain(|item| !item.is_idle());
-        let Some(first) = waiting.items.pop_front() else {
+        waiting.items.retain(|(_, item)| !item.is_idle());
+        let Some((_, first)) = waiting.items.pop_front() else {
             waiting.clerks -= 1;
             return None;
         };
         let mut batch = Batch::of(first);
         let mut left = VecDeque::with_capacity(waiting.items.len());
-        while let Some(item) = waiting.items.pop_front() {
+        while let Some((since, item)) = waiting.items.pop_front() {
             if let Some(item) = batch.join(item) {
-                left.push_back(item);
+                left.push_back((since, item));
             }
         }
         waiting.items = left;

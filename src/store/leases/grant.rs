@@ -242,7 +242,7 @@ impl Store {
 
     async fn is_switched_off(&self, tx: &DatabaseTransaction) -> Result<bool, Error> {
         let mut query = Query::select();
-        query.expr(Expr::value(1)).and_where(Expr::cust(sql::switched_off()).into());
+        query.expr(Expr::value(1)).and_where(Expr::cust(sql::switched_off()));
         Ok(tx.query_one(&query).await.map_err(classify(GRANTING))?.is_some())
     }
 }

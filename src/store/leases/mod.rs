@@ -2,7 +2,7 @@
 //!
 //! The row's lock makes the statement the only judge; the database's clock, read inside it, the only time. What is
 //! refused is followed by a read that tells why. A lease id is stored as its hash: a copy of the database lends nobody
-//! a session. [`desk`] does together what is asked for at the same time.
+//! a session. `desk` does together what is asked for at the same time.
 
 pub(in crate::store) mod desk;
 mod evict;
