@@ -10,18 +10,15 @@ import time
 # Kind, and how often beside the others.
 KINDS = {
     "server-kill": 4, "server-stop": 3, "server-deploy": 2,
-    "worker-kill": 4, "worker-pause": 3,
+    "worker-kill": 4, "worker-pause": 3, "worker-stop": 2,
     "link-cut": 3, "link-hold": 3, "link-slow": 2, "link-part": 3,
-    "telegram-kick": 3, "telegram-cut": 2, "telegram-late": 2,
+    "telegram-kick": 3, "telegram-cut": 2, "telegram-late": 2, "telegram-lag": 2,
     "database-crash": 2, "database-kill": 2, "redis-kill": 1,
     "evict": 3, "side": 2,
-    # Not by themselves: what they show is for the workers' guards to prevent, see docs/chaos.md.
-    "worker-stop": 0, "telegram-lag": 0,
 }
 LONG = {"worker-stop", "server-stop", "link-part", "telegram-late"}
 # Between two faults at least, in seconds.
 SPACING = 0.2
-BY_DEFAULT = [kind for kind, often in KINDS.items() if often]
 
 
 class Fault:
@@ -46,7 +43,7 @@ def schedule(seed, duration, kinds, every):
     first = sorted(drawn.sample(kinds, len(kinds)), key=lambda kind: kind in LONG)
     faults, at = [], drawn.uniform(0.5, 1.5)
     while at < duration:
-        kind = first.pop() if first else drawn.choices(kinds, [KINDS[kind] or 1 for kind in kinds])[0]
+        kind = first.pop() if first else drawn.choices(kinds, [KINDS[kind] for kind in kinds])[0]
         faults.append(Fault(at, kind, drawn.random(), drawn.random()))
         at += SPACING + drawn.expovariate(1 / max(0.01, every - SPACING))
     return faults
@@ -192,25 +189,28 @@ class Faults:
         self.world.telegram.cut()
 
     async def telegram_late(self, fault):
-        """A holder cut off from every server, whose connection's end reaches Telegram late.
+        """A holder cut off from every server, whose words reach Telegram late, and whose connection's end much later.
 
-        It stops a third of its time before its deadline, and the end arrives after that deadline: within the quiet gap,
-        or where it would be if there were one. Nothing of the worker gets through until it has given up to release.
+        With the pings of its last renewals Telegram closes the connection so much after its deadline as they travelled:
+        within the quiet gap, or where it would be if there were one. Nothing of the worker gets through to the service
+        until it has given up to release.
         """
         worker = fault.of(self.world.holders())
         account, links = self.world.account(worker.session), self.world.links[worker.name]
         # Nor is it stopped meanwhile: it would close its connection later than that.
         async with self.locks[worker.name], self.locks[f"links of {worker.name}"]:
-            seconds = self.world.ttl + 8
-            if time.monotonic() + seconds > self.end:
+            until_renewed, seconds = self.world.ttl / 2, self.world.ttl + 8
+            if time.monotonic() + until_renewed + seconds > self.end:
                 return  # mended early it would be something else
+            after = self.world.quiet_gap / 2 or 2.8
+            await self.connections(account, lambda source: self.world.telegram.travel_long(source, after))
+            await self.rest(until_renewed)
             parting = asyncio.gather(*(link.part(lambda: asyncio.sleep(seconds)) for link in links))
             await asyncio.sleep(0)
             # One that was stopped until now may not know yet that somebody else holds the session.
             held = worker.holds() and worker.epoch == self.world.last_epoch(worker.session)
             self.note(fault.kind, worker.name, held=held)
             if held:
-                after = self.world.quiet_gap / 2 or 2.8
                 await self.end_late(account, self.world.ttl / 3 + self.world.ttl / 20 + after)
             await parting
 
@@ -221,9 +221,13 @@ class Faults:
         await self.end_late(account, fault.seconds(1, 4))
 
     async def end_late(self, account, seconds):
+        await self.connections(account, lambda source: self.world.telegram.end_late(source, seconds))
+
+    async def connections(self, account, harm):
+        """Does something to each open connection of an account; told by its port at the sandbox's side."""
         for conn in await asyncio.to_thread(self.world.sandbox.ask, "/conns"):
             if conn["key"] == account.key:
-                self.world.telegram.end_late(int(conn["src"].rpartition(":")[2]), seconds)
+                harm(int(conn["src"].rpartition(":")[2]))
 
     async def database_crash(self, fault):
         await self.database(fault, signal.SIGQUIT)

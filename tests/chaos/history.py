@@ -23,6 +23,14 @@ class History:
     def grants(self, session, since=0):
         return [it for it in self.lines if it["event"] == "granted" and of(it) == session and it["t"] >= since]
 
+    def signs(self, session, since=0):
+        """Grants, and answers of Telegram to whoever holds it."""
+        return [it for it in self.lines if is_sign(it, session) and it["t"] >= since]
+
+
+def is_sign(line, session):
+    return line["event"] in ("granted", "asked") and of(line) == session
+
 
 def of(line):
     return f"{line.get('tenant')}/{line.get('app')}"
@@ -144,6 +152,13 @@ def check(lines):
             if later and any(asked > min(later) for asked in grant.asked):
                 wrong.append(f"{session}: {grant} asked Telegram after a later epoch was granted")
     return wrong, both
+
+
+def progress(lines, session, begin, every):
+    """How often the session was granted; a holder that goes on using it counts once in so many seconds."""
+    grants = sum(it["event"] == "granted" and of(it) == session for it in lines)
+    held = {int((it["t"] - begin) / 1e9 // every) for it in lines if is_sign(it, session) and it["t"] >= begin}
+    return max(grants, len(held))
 
 
 def longest_wait(lines, session, begin, end):

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+import time
 
 _CHUNK = 65536
 # Reset instead of an orderly end.
@@ -14,20 +15,27 @@ class Pair:
 
     def __init__(self, relay, reader, writer, inner_reader, inner_writer):
         self.relay, self.ends, self.end_delay = relay, (writer, inner_writer), 0.0
+        # How long it takes what goes to the inner side; what came before is not overtaken.
+        self.travel = 0.0
         self.source = inner_writer.get_extra_info("sockname")[1]
         self.ways = [
-            asyncio.create_task(self.pass_on(reader, inner_writer)),
+            asyncio.create_task(self.pass_on(reader, inner_writer, inward=True)),
             asyncio.create_task(self.pass_on(inner_reader, writer)),
         ]
 
-    async def pass_on(self, reader, writer):
+    async def pass_on(self, reader, writer, inward=False):
+        underway = asyncio.Queue()
+        arriving = asyncio.create_task(self.arrive(underway, writer))
         try:
             while chunk := await reader.read(_CHUNK):
-                await self.relay.let_pass()
-                writer.write(chunk)
-                await writer.drain()
+                underway.put_nowait((time.monotonic() + (self.travel if inward else 0.0), chunk))
         except OSError:
             pass
+        except asyncio.CancelledError:
+            arriving.cancel()
+            raise
+        underway.put_nowait((0.0, None))
+        await arriving
         # An end travels like everything else: held, slowed, or later than the rest.
         await asyncio.sleep(self.end_delay)
         await self.relay.let_pass()
@@ -36,6 +44,16 @@ class Pair:
                 writer.write_eof()
             except OSError:
                 pass
+
+    async def arrive(self, underway, writer):
+        try:
+            while (sent := await underway.get())[1] is not None:
+                await asyncio.sleep(max(0.0, sent[0] - time.monotonic()))
+                await self.relay.let_pass()
+                writer.write(sent[1])
+                await writer.drain()
+        except OSError:
+            pass
 
     async def run(self):
         await asyncio.gather(*self.ways, return_exceptions=True)
@@ -104,6 +122,12 @@ class Relay:
         for pair in self.pairs:
             if pair.source == source:
                 pair.end_delay = seconds
+
+    def travel_long(self, source, seconds):
+        """What goes in on this connection arrives so much later."""
+        for pair in self.pairs:
+            if pair.source == source:
+                pair.travel = seconds
 
     async def hold(self, rest):
         """Nothing passes for so long, and nothing is lost."""

@@ -10,7 +10,7 @@ connected       Telegram answered; `since` is when the connection was begun
 asked           Telegram answered a question that was sent at `sent`
 lost            the lease is over or ending; `reason`, and `drain` if the service asked for it back
 closing         begins to disconnect
-closed          `confirmed`: no socket is open any more
+closed          `confirmed`: no socket is open any more; `seen`: Telegram closed its end of each too
 released        the service took the lease back
 refused         the service refused something, or did not answer; `reason`, `server`, `doing`
 telegram_error  Telegram refused, or was not reached; `error`, `code` (0: no answer)
@@ -147,7 +147,8 @@ class Worker:
             except (errors.RPCError, errors.AuthKeyNotFound, OSError, asyncio.TimeoutError) as error:
                 self.telegram_error(lease, error)
             finally:
-                self.say("closed", lease.epoch, confirmed=connection._gate.is_empty())
+                gate = connection._gate
+                self.say("closed", lease.epoch, confirmed=gate.is_empty(), seen=gate.is_proved())
         finally:
             telling.cancel()
 
@@ -213,7 +214,7 @@ class Worker:
             gate.shut()
             await telegram.disconnect()
             await gate.close(1)
-            self.say("closed", lease.epoch, confirmed=gate.is_empty())
+            self.say("closed", lease.epoch, confirmed=gate.is_empty(), seen=gate.is_proved())
 
 
 def now() -> int:

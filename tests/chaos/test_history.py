@@ -1,7 +1,7 @@
 """The checkers can fail: crafted histories, each with one thing wrong."""
 
-from faults import BY_DEFAULT, schedule
-from history import WAKE, check, longest_wait
+from faults import KINDS, schedule
+from history import WAKE, check, longest_wait, progress
 from telegram import Watch
 
 SECOND = 1_000_000_000
@@ -128,7 +128,14 @@ def test_connections_of_two_keys_and_one_after_the_other_are_right(tmp_path):
 
 def test_a_seed_draws_one_schedule_and_every_kind_comes():
     def told(seed):
-        return [(it.at, it.kind, it.who, it.size) for it in schedule(seed, 120, BY_DEFAULT, 2.0)]
+        return [(it.at, it.kind, it.who, it.size) for it in schedule(seed, 120, list(KINDS), 2.0)]
 
     assert told(7) == told(7) != told(8)
-    assert set(BY_DEFAULT) <= {it[1] for it in told(7)}
+    assert set(list(KINDS)) <= {it[1] for it in told(7)}
+
+
+def test_a_session_that_is_held_for_long_counts_as_progress():
+    held = [line(0, "granted"), *[line(at, "asked") for at in range(1, 100)]]
+    assert progress(held, "t/s", 0, 30) == 4
+    assert progress(held[:2], "t/s", 0, 30) == 1
+    assert progress([line(at, "granted", epoch=at) for at in range(7)], "t/s", 0, 30) == 7

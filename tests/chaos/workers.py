@@ -9,6 +9,8 @@ import sys
 
 from processes import MORTAL
 
+# The client of this tree, whichever is installed.
+CLIENT = pathlib.Path(__file__).resolve().parents[2] / "clients/python/src"
 # Between a worker's end and its next life.
 PAUSE = 0.5
 
@@ -19,6 +21,7 @@ class Worker:
     def __init__(self, name, session, command, token, folder, history):
         self.name, self.session, self.command, self.history = name, session, command, history
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "USM_TOKEN": token}
+        self.environment["PYTHONPATH"] = str(CLIENT)
         self.log = pathlib.Path(folder, f"{name}.log")
         self.life, self.process, self.epoch, self.stopped, self.task = 0, None, None, False, None
         self.ending = asyncio.Event()

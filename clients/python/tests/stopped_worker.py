@@ -18,7 +18,7 @@ from usm_client._gate import Gate, gated
 
 async def work(server: str, port: int) -> None:
     async with Client(server, TOKEN) as client, client.lease("acme", "news", "worker-7") as lease:
-        gate = Gate(lease.is_over)
+        gate = Gate(lease.is_over, lease.remaining)
         loggers: dict[str, logging.Logger] = collections.defaultdict(lambda: logging.getLogger("telethon"))
         connection = gated(ConnectionTcpFull, gate)("127.0.0.1", port, 2, loggers=loggers)
         await connection.connect()

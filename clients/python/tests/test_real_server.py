@@ -189,6 +189,20 @@ async def _renewed(lease: Lease, deadline: float) -> bool:
     return lease.deadline > deadline
 
 
+async def test_telegram_has_closed_what_the_bridge_calls_closed(real: RealServer) -> None:
+    account = await real.account()
+    async with real.client() as client:
+        for holder in ("worker-1", "worker-2"):
+            async with client.lease(TENANT, account.app_id, holder) as lease:
+                connection = telethon.connect(lease)
+                async with connection as telegram:
+                    assert (await telegram.get_me()).id == account.user_id
+                    assert await real.open_connections(account) == 1
+                assert connection._gate.is_proved()
+                # Not waited for: the next holder is let in at once.
+                assert await real.open_connections(account) == 0
+
+
 async def test_an_evicted_holder_is_disconnected_before_its_time(real: RealServer) -> None:
     account = await real.account()
     async with real.client() as client:

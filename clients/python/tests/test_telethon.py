@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
+import struct
 import sys
 import time
 from asyncio.subprocess import PIPE
@@ -33,11 +35,15 @@ class SilentCentre:
 
     hang_up: bool = False
     deaf: bool = False
+    keeps_end: float = 0.0
+    """Seconds for which it leaves its end of a connection open after the other side's came."""
     received: int = 0
     heard: float = 0.0
     """When something was read last."""
     accepted: list[float] = field(default_factory=list)
     open: set[asyncio.StreamWriter] = field(default_factory=set)
+    ends: list[float] = field(default_factory=list)
+    """When the other side's end of a connection came."""
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -51,7 +57,8 @@ class SilentCentre:
                 while self.deaf:
                     await asyncio.sleep(0.01)
                 if not (read := await reader.read(1 << 16)):
-                    return
+                    self.ends.append(time.monotonic())
+                    return await asyncio.sleep(self.keeps_end)
                 self.received, self.heard = self.received + len(read), time.monotonic()
         except ConnectionError:
             pass
@@ -62,7 +69,7 @@ class SilentCentre:
     async def stop(self) -> None:
         self._server.close()
         for writer in list(self.open):
-            writer.close()
+            writer.transport.abort()
 
 
 @pytest_asyncio.fixture
@@ -120,6 +127,106 @@ async def test_a_cancelled_connect_leaves_no_socket(service: FakeService, centre
         await task
     await until(lambda: not centre.open)
     assert service.calls["release"][0].request.connections_closed
+
+
+async def leave(service: FakeService, centre: SilentCentre, lose: bool = False) -> tuple[bool, float, float]:
+    """Connects to a silent centre and leaves. Returns what the release claims, how long it took, and what was left."""
+    service.data = telethon_string(2, centre.port, KEY).encode()
+    async with Client(service.url, TOKEN) as client, client.lease("acme", "news", "worker-7") as lease:
+        task = asyncio.create_task(enter(lease))
+        await until(lambda: centre.received > 0)
+        begun = time.monotonic()
+        if lose:
+            lease._lose(LeaseLost("LEASE_DRAINING"))
+        task.cancel()
+        await asyncio.wait({task})
+        took, left = time.monotonic() - begun, lease.remaining()
+        await lease.release()
+    return service.calls["release"][0].request.connections_closed, took, left
+
+
+async def enter(lease: Lease) -> None:
+    async with telethon.connect(lease):
+        pytest.fail("it says nothing")
+
+
+@pytest.mark.parametrize("lose", [False, True])
+async def test_closed_is_said_once_telegram_has_closed_its_end(
+    service: FakeService, centre: SilentCentre, lose: bool
+) -> None:
+    service.ttl, centre.keeps_end = 15.0, 0.7
+    closed, took, _ = await leave(service, centre, lose)
+    assert closed and took >= 0.7 and len(centre.ends) == 1
+
+
+@pytest.mark.parametrize("lose", [False, True])
+async def test_closed_is_not_said_while_telegram_keeps_its_end_open(
+    service: FakeService, centre: SilentCentre, lose: bool
+) -> None:
+    service.ttl, centre.keeps_end = 15.0, 60.0
+    closed, took, _ = await leave(service, centre, lose)
+    assert not closed and 1.9 < took < 4 and len(centre.ends) == 1
+
+
+async def test_no_farewell_goes_beyond_the_deadline(service: FakeService, centre: SilentCentre) -> None:
+    service.ttl, centre.keeps_end = 3.0, 60.0
+    service.answers("renew", *[SILENCE] * 50)
+    service.data = telethon_string(2, centre.port, KEY).encode()
+    async with Client(service.url, TOKEN) as client:
+        with pytest.raises(LeaseLost):
+            async with client.lease("acme", "news", "worker-7") as lease:
+                connection = telethon.connect(lease)
+                try:
+                    async with connection:
+                        pytest.fail("it says nothing")
+                finally:
+                    assert lease.remaining() > 0 and connection._gate.is_empty()
+    assert not service.calls["release"] or not service.calls["release"][0].request.connections_closed
+
+
+async def test_a_connection_is_replaced_only_after_its_end_was_seen(centre: SilentCentre) -> None:
+    gate, centre.keeps_end = Gate(), 1.4
+    client = await client_of(material())
+    kind = gated(telethon.ConnectionTcpFull, gate)
+    for count in (1, 2):
+        await kind("127.0.0.1", centre.port, 2, loggers=client._log).connect()
+        await until(lambda: len(centre.accepted) == count)
+    assert centre.accepted[1] - centre.ends[0] >= 1.4
+    gate.shut()
+    await gate.close()
+    assert gate.is_proved()
+
+
+@pytest.mark.parametrize("hung_up", [False, True])
+async def test_after_the_deadline_only_an_end_that_came_before_counts(centre: SilentCentre, hung_up: bool) -> None:
+    left = 60.0
+    gate, client = Gate(lambda: left <= 0, lambda: left), await client_of(material())
+    connection = gated(telethon.ConnectionTcpFull, gate)("127.0.0.1", centre.port, 2, loggers=client._log)
+    await connection.connect()
+    await until(lambda: len(centre.open) == 1)
+    if hung_up:
+        for writer in centre.open:
+            writer.close()
+        await until(lambda: connection._reader.at_eof())
+    left = 0.0
+    with pytest.raises(ConnectionError, match="the lease is over"):
+        gate.check()
+    await gate.close()
+    assert gate.is_empty() and gate.is_proved() == hung_up
+    await until(lambda: not centre.open)
+
+
+async def test_a_reset_is_an_end_too(centre: SilentCentre) -> None:
+    gate, client = Gate(), await client_of(material())
+    connection = gated(telethon.ConnectionTcpFull, gate)("127.0.0.1", centre.port, 2, loggers=client._log)
+    await connection.connect()
+    await until(lambda: len(centre.open) == 1)
+    for writer in centre.open:
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+    gate.shut()
+    await gate.close()
+    assert gate.is_proved()
 
 
 async def test_a_centre_that_hangs_up_is_not_stormed(service: FakeService, centre: SilentCentre) -> None:

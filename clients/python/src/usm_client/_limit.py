@@ -13,6 +13,7 @@ import random
 from typing import Any
 
 from telethon import TelegramClient
+from telethon.network.requeststate import RequestState
 from telethon.tl.functions import PingDelayDisconnectRequest
 
 from .lease import Lease
@@ -31,7 +32,13 @@ class Limit:
         """Set by each renewal, and by ``connected``."""
 
     def connected(self) -> None:
-        """A connection was opened: nothing is known there of earlier pings."""
+        """A connection was opened: nothing is known there of earlier pings. Nothing is sent on it before the ping."""
+        sender, delay = self._client._sender, int(self._lease.remaining())
+        if not sender.is_connected() and delay >= 1:
+            # It takes no request of ours yet, but what it queues now is the first that it sends.
+            state = RequestState(PingDelayDisconnectRequest(random.getrandbits(63), delay))
+            state.future.add_done_callback(_forget)
+            sender._send_queue.append(state)
         self._news.set()
 
     async def run(self) -> None:

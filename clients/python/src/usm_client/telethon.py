@@ -2,8 +2,8 @@
 
 Telegram ends an authorization for good when it is used over two connections at once. So everything Telethon opens goes
 through a gate: it lets no connection and no byte out after the lease is lost, keeps at most one connection per data
-centre, knows each socket that is open, and closes what Telethon leaves behind. Only when no socket is left does the
-lease count as free.
+centre, knows each socket that is open, and closes what Telethon leaves behind. Only when no socket is left, and Telegram has
+closed its end of each, does the lease count as free.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from telethon.network.connection import ConnectionTcpFull, ConnectionTcpMTProxyR
 from telethon.sessions import StringSession
 
 from ._calls import finish, log
-from ._gate import ABORT_TIMEOUT, Gate, gated
+from ._gate import FAREWELL_TIMEOUT, Gate, gated
 from ._limit import Limit
 from .errors import UsmError
 from .lease import Lease
@@ -59,7 +59,7 @@ class TelethonConnection:
 
     def __init__(self, lease: Lease, api_id: int | None, client_kwargs: dict[str, Any]) -> None:
         self._lease = lease
-        self._gate = Gate(lease.is_over)
+        self._gate = Gate(lease.is_over, lease.remaining)
         self._client = _client(lease.material, api_id, client_kwargs, self._gate)
         self._client._on_answer = self._answered
         self._limit = Limit(lease, self._client)
@@ -111,19 +111,21 @@ class TelethonConnection:
 
     async def _disconnect(self) -> None:
         self._gate.shut()
-        patience = min(_CLOSE_TIMEOUT, max(0.0, self._lease.remaining() - ABORT_TIMEOUT))
+        patience = min(_CLOSE_TIMEOUT, self._lease.remaining() / 2)
         ending = asyncio.ensure_future(self._client.disconnect())
         await asyncio.wait({ending}, timeout=patience)
         if not ending.done():
             log.warning("Telethon did not disconnect within %.1f s, its sockets are closed", patience)
         elif not ending.cancelled() and (error := ending.exception()) is not None:
             log.warning("Telethon failed to disconnect, its sockets are closed: %s", type(error).__name__)
-        await self._gate.close(ABORT_TIMEOUT)
+        await self._gate.close(FAREWELL_TIMEOUT)
         ending.cancel()
-        if self._gate.is_empty() and not self._client.is_connected():
-            self._lease.confirm_connections_closed()
-        else:
+        if not self._gate.is_empty() or self._client.is_connected():
             log.error("A connection to Telegram may still be open: the session stays locked for the quiet gap")
+        elif not self._gate.is_proved():
+            log.warning("Telegram did not close its end of a connection: the session stays locked for the quiet gap")
+        else:
+            self._lease.confirm_connections_closed()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -39,8 +39,10 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connections {
     /// The holder's word that no connection of this session is open any more: the session is free at once.
+    ///
+    /// Also at Telegram: what was closed here may still be open there, so wait for its end of each connection.
     Closed,
-    /// The holder cannot tell: the quiet gap runs first.
+    /// The holder cannot tell: the session rests until the lease would have expired, and for the quiet gap.
     Unknown,
 }
 

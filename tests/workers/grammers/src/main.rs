@@ -2,6 +2,7 @@
 //! connections at the same time. Knows the service by its public client only.
 
 mod history;
+mod limit;
 mod material;
 mod options;
 mod servers;

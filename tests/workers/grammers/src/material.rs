@@ -12,7 +12,6 @@ pub(crate) type AuthKey = Zeroizing<[u8; 256]>;
 
 /// What a connection needs. Has no `Debug`: it holds the key.
 pub(crate) struct Home {
-    pub(crate) dc_id: i32,
     pub(crate) address: SocketAddr,
     pub(crate) auth_key: AuthKey,
     pub(crate) api_id: i32,
@@ -24,7 +23,6 @@ pub(crate) struct Home {
 struct Document {
     format: String,
     version: i64,
-    dc_id: i32,
     address: Option<String>,
     auth_key: String,
 }
@@ -44,7 +42,6 @@ impl Home {
         let bytes = Zeroizing::new(STANDARD.decode(auth_key.as_bytes()).ok().context("no base64")?);
         let auth_key = <[u8; 256]>::try_from(bytes.as_slice()).ok().context("no key of 256 bytes")?;
         Ok(Self {
-            dc_id: document.dc_id,
             address,
             auth_key: Zeroizing::new(auth_key),
             api_id: material.api_id,
@@ -69,7 +66,7 @@ mod tests {
     #[test]
     fn the_document_of_the_service_is_read() {
         let home = Home::read(material(&[9; 256])).unwrap();
-        assert_eq!((home.dc_id, home.api_id), (2, 4));
+        assert_eq!((home.api_id, home.address.port()), (4, 4430));
         assert_eq!(home.address, "127.0.0.1:4430".parse().unwrap());
         assert_eq!(*home.auth_key, [9; 256]);
     }

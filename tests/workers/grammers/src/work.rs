@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use usm_client::{Advice, Client, Connections, Error, LeaseGuard, Loss, v1};
 
 use crate::history::{History, after, now};
+use crate::limit::Term;
 use crate::material::Home;
 use crate::options::{Fault, Options};
 use crate::telegram::{Connection, Trouble};
@@ -95,13 +96,13 @@ impl Worker {
     async fn round(&self, guard: LeaseGuard, home: Home) -> anyhow::Result<()> {
         let epoch = Some(guard.epoch());
         self.history.tell("connecting", epoch, &json!({}))?;
-        let telegram = Connection::new(&home);
-        drop(home);
+        let term = if self.keeps_the_rules() { Term::Until(guard.deadline()) } else { Term::Endless };
+        let mut telegram = Connection::new(home, term);
         let end = tokio::select! {
             biased;
             () = guard.lost(), if self.keeps_the_rules() => End::Lost,
             () = self.stop.cancelled() => End::Stopped,
-            end = self.ask(&guard, &telegram) => end?,
+            end = self.ask(&guard, &mut telegram) => end?,
         };
         if end == End::Lost {
             let loss = guard.loss();
@@ -115,13 +116,13 @@ impl Worker {
         let closing = telegram.close(guard.deadline().max(Instant::now() + REST));
         let connections = tokio::time::timeout(guard.remaining().max(REST * 2), closing).await;
         let Ok(connections) = connections else { std::process::exit(NOT_CLOSED) };
-        let certain = connections == Connections::Closed;
-        self.history.tell("closed", epoch, &json!({"certain": certain}))?;
+        let seen = connections == Connections::Closed;
+        self.history.tell("closed", epoch, &json!({"seen": seen}))?;
         self.give_back(guard, connections).await
     }
 
     /// Asks until the round is over.
-    async fn ask(&self, guard: &LeaseGuard, telegram: &Connection) -> anyhow::Result<End> {
+    async fn ask(&self, guard: &LeaseGuard, telegram: &mut Connection) -> anyhow::Result<End> {
         let (epoch, until) = (Some(guard.epoch()), Instant::now() + self.options.hold);
         let mut connected = false;
         while Instant::now() < until {
@@ -129,6 +130,7 @@ impl Worker {
             if guard.remaining().is_zero() && self.keeps_the_rules() {
                 return Ok(End::Lost);
             }
+            telegram.renew(guard.deadline());
             let sent_t = now()?;
             let rest = match telegram.me().await {
                 Ok(user) => {
@@ -149,7 +151,8 @@ impl Worker {
                     Advice::Stop => Duration::ZERO,
                 },
             };
-            sleep_until(until.min(Instant::now() + rest.max(self.options.ask_every))).await;
+            let next = until.min(Instant::now() + rest.max(self.options.ask_every));
+            telegram.idle(next, || guard.deadline()).await;
         }
         Ok(End::Over)
     }

@@ -89,7 +89,9 @@ class Lease(_message.Message):
 
     @_builtins.property
     def renew_after(self) -> _duration_pb2.Duration:
-        """How long after the call was sent the holder should renew; a third of the granted time."""
+        """How long after the call was sent the holder should renew: a third of the granted time, and at most
+        `SESSION_LOCK_HEARTBEAT`.
+        """
 
     @_builtins.property
     def acquire_time(self) -> _timestamp_pb2.Timestamp:
