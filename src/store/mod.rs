@@ -8,15 +8,13 @@
 //!
 //! # Round trips on PostgreSQL
 //! Each operation is one transaction: `begin`, one statement that sets role, claims, `search_path` and
-//! timeouts, the work, `commit`.
+//! timeouts, the work, `commit`. Leases go as one message (`leases/express.rs`).
 //!
 //! | operation | work | in all |
 //! | --- | --- | --- |
 //! | [`Store::get`] | 1 | 4 |
-//! | [`Store::acquire`] granted | 3: the grant, its material, its event | 6 |
-//! | [`Store::acquire`] refused | 2: the grant, the reason | 5 |
-//! | [`Store::renew`] | 1 | 4 |
-//! | [`Store::release`] | 2: the end, its event | 5 |
+//! | [`Store::acquire`] granted, [`Store::renew`], [`Store::release`] | one message of prepared statements | 1 |
+//! | the same, refused | the message, then 1 or 2 that tell why | 6-7 |
 //! | [`Store::commit`] | 1, 1 more for changed material, 1 more for all its events | 4-6 |
 //!
 //! A statement's first use on a connection takes one more, to prepare it; so does a connection that rested for
