@@ -22,7 +22,7 @@ use crate::{
 /// Sets, for the transaction alone, who acts, where tables are found, and how long a statement, the wait for a lock
 /// and a silence in between may last. The last one frees rows that a replica locked which then stopped or vanished:
 /// sooner than the shortest lease has to be renewed.
-pub(super) const PROLOGUE: &str = "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true), \
+const PROLOGUE: &str = "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true), \
      set_config('search_path', 'usm, public', true), set_config('statement_timeout', $3, true), \
      set_config('lock_timeout', $4, true), set_config('idle_in_transaction_session_timeout', '5000', true)";
 
@@ -156,28 +156,27 @@ pub(super) async fn within<T>(
 }
 
 fn prologue(caller: &Caller, lock_patience: Duration) -> Statement {
-    let [role, claims, patience, lock_patience] = identity(caller, lock_patience);
+    let (role, claims) = identity(&caller.authority);
+    // Zero would mean no limit at all.
+    let left = millis(caller.deadline.saturating_duration_since(Instant::now())).clamp(1, 600_000);
     Statement::from_sql_and_values(
         DbBackend::Postgres,
         PROLOGUE,
-        [role.into(), claims.into(), patience.into(), lock_patience.into()],
+        [role.into(), claims.into(), left.to_string().into(), millis(lock_patience).to_string().into()],
     )
 }
 
-/// What [`PROLOGUE`] is told: role, claims, and how long a statement and the wait for a lock may take, in milliseconds.
-pub(super) fn identity(caller: &Caller, lock_patience: Duration) -> [String; 4] {
-    let (role, claims) = match &caller.authority {
-        Authority::Service => ("service_role", serde_json::json!({ "role": "service_role" })),
-        Authority::Tenant(tenant) => (
-            "usm_tenant",
-            serde_json::json!({
+/// The role to take and the claims to carry for an authority.
+pub(super) fn identity(authority: &Authority) -> (&'static str, String) {
+    match authority {
+        Authority::Service => ("service_role", serde_json::json!({ "role": "service_role" }).to_string()),
+        Authority::Tenant(tenant) => {
+            let claims = serde_json::json!({
                 "role": "authenticated",
                 "tenant_id": tenant.as_str(),
                 "app_metadata": { "tenant_id": tenant.as_str() },
-            }),
-        ),
-    };
-    // Zero would mean no limit at all.
-    let left = millis(caller.deadline.saturating_duration_since(Instant::now())).clamp(1, 600_000);
-    [role.to_owned(), claims.to_string(), left.to_string(), millis(lock_patience).to_string()]
+            });
+            ("usm_tenant", claims.to_string())
+        }
+    }
 }

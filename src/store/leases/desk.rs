@@ -45,9 +45,11 @@ use crate::{
 const TOGETHER_MAX: usize = 64;
 /// Authorities whose asks one transaction serves at most: each costs round trips of its own.
 const PARTS_MAX: usize = 16;
-/// As many as wait before a second transaction is begun beside one that is under way: a transaction of its own for few
-/// costs everybody more than their wait.
-const MANY: usize = 32;
+/// As many as wait before a second transaction is begun beside one that is under way, so that this process and the
+/// database work at the same time; for fewer it costs more than it brings.
+const SOME: usize = 8;
+/// As many as wait before there are more than two.
+const MANY: usize = 48;
 /// Or so long, because the one under way may be stuck.
 const LONG: Duration = Duration::from_millis(50);
 /// How long a batch waits for a row that somebody else holds, before it lets those go ahead that can.
@@ -174,6 +176,7 @@ impl Desk {
         let long = waiting.items.front().is_some_and(|(since, _)| since.elapsed() >= LONG);
         let come = match waiting.clerks {
             0 => true,
+            1 => self.clerks_max > 1 && (long || waiting.items.len() >= SOME),
             clerks => clerks < self.clerks_max && (long || waiting.items.len() >= MANY),
         };
         if come {

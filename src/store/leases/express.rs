@@ -12,10 +12,7 @@ use sea_orm::QueryResult;
 use sqlx::{Either, PgConnection, postgres::PgPool};
 
 use crate::{
-    domain::{
-        caller::Caller,
-        time::{Timestamp, millis},
-    },
+    domain::time::millis,
     store::{
         Error, Store,
         error::classify_sqlx,
@@ -33,7 +30,8 @@ const SERVING: &str = "serving leases";
 /// What one statement of the message is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Act,
+    /// Settings for this transaction alone; they answer no rows.
+    Set,
     Renew,
     Release,
     Grant,
@@ -59,13 +57,11 @@ pub(in crate::store) async fn prepare(
 ) -> Result<(), sqlx::Error> {
     let message = format!(
         "select set_config('role', 'service_role', true), set_config('search_path', '{path}', true); \
-         prepare usm_act(text, text, text, text) as {act}; \
          prepare usm_renew(text, text, text) as {renew}; \
          prepare usm_release(text, text) as {release}; \
          prepare usm_grant(text, text, text, bigint) as {grant}; \
          prepare usm_material(text) as {material}",
         path = tx::SEARCH_PATH,
-        act = tx::PROLOGUE,
         renew = texts.renew,
         release = texts.release_told,
         grant = texts.grant_told,
@@ -87,9 +83,16 @@ impl Store {
         deadline: Instant,
         sent: &std::sync::atomic::AtomicBool,
     ) -> Result<Vec<Rows>, Error> {
-        let (mut message, mut kinds) = (String::new(), Vec::new());
+        let patience = millis(deadline.saturating_duration_since(Instant::now())).clamp(1, 600_000);
+        let mut message = format!(
+            "set local search_path = {path}; set local statement_timeout = {patience}; \
+             set local lock_timeout = {lock_patience};",
+            path = tx::SEARCH_PATH,
+            lock_patience = LOCK_PATIENCE.as_millis(),
+        );
+        let mut kinds = vec![(0, Kind::Set); 3];
         for (number, part) in batch.parts.iter().enumerate() {
-            self.write(part, deadline, &mut message, &mut |kind| kinds.push((number, kind)));
+            self.write(part, &mut message, &mut |kind| kinds.push((number, kind)));
         }
         let mut connection = pool.acquire().await.map_err(classify_sqlx(SERVING))?;
         sent.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -103,7 +106,7 @@ impl Store {
                     let (part, kind) = kinds.get(at).ok_or(Error::Corrupt { what: "answers of a batch" })?;
                     let rows = &mut rows[*part];
                     match kind {
-                        Kind::Act => {}
+                        Kind::Set => {}
                         Kind::Renew => rows.renewed.push(row.into()),
                         Kind::Release => rows.released.push(row.into()),
                         Kind::Grant => rows.granted.push(row.into()),
@@ -115,12 +118,14 @@ impl Store {
         Ok(rows)
     }
 
-    fn write(&self, part: &Part, deadline: Instant, message: &mut String, kind: &mut impl FnMut(Kind)) {
-        let caller = Caller {
-            authority: part.authority.clone(),
-            ..Caller::as_service("", Timestamp::EPOCH, deadline)
-        };
-        let [role, claims, patience, lock_patience] = tx::identity(&caller, LOCK_PATIENCE);
+    /// Whose rights, then what is asked. Settings are commands of their own here: unlike the function that sets them
+    /// elsewhere they are not planned.
+    fn write(&self, part: &Part, message: &mut String, kind: &mut impl FnMut(Kind)) {
+        let (role, claims) = tx::identity(&part.authority);
+        message
+            .push_str(&format!("set local role {role}; set local request.jwt.claims = {};", quoted(&claims)));
+        kind(Kind::Set);
+        kind(Kind::Set);
         let environment = self.environment.as_str();
         let tenant = tenant_of(&part.authority);
         let mut say = |statement, name: &str, values: &[&str]| {
@@ -128,7 +133,6 @@ impl Store {
             message.push_str(&format!("execute {name}({});", values.join(", ")));
             kind(statement);
         };
-        say(Kind::Act, "usm_act", &[&role, &claims, &patience, &lock_patience]);
         if !part.renewals.is_empty() {
             say(Kind::Renew, "usm_renew", &[&Self::renewals_asked(&part.renewals), environment, tenant]);
         }

