@@ -1067,7 +1067,8 @@ pub struct Lease {
     /// from before it sent the call, and closes its connections when it is over.
     #[prost(message, optional, tag = "6")]
     pub ttl: ::core::option::Option<::prost_types::Duration>,
-    /// How long after the call was sent the holder should renew; a third of the granted time.
+    /// How long after the call was sent the holder should renew: a third of the granted time, and at most
+    /// `SESSION_LOCK_HEARTBEAT`.
     #[prost(message, optional, tag = "7")]
     pub renew_after: ::core::option::Option<::prost_types::Duration>,
     /// When the lease was granted, by the database's clock.
