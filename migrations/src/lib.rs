@@ -9,9 +9,12 @@ mod m0001_foundation;
 mod m0002_logins;
 mod m0003_leases;
 mod statements;
+mod step;
 
 pub use sea_orm_migration::{MigrationStatus, MigratorTrait};
 use sea_orm_migration::{MigrationTrait, sea_orm::DbBackend};
+
+use self::step::Step;
 
 /// The schema on PostgreSQL that holds everything but the sessions' metadata.
 pub const SCHEMA: &str = "usm";
@@ -22,17 +25,15 @@ pub const MIGRATION_TABLE: &str = "seaql_migrations";
 /// The advisory lock on PostgreSQL under which migrations run, so that two starts do not run them at once.
 pub const LOCK: i64 = 7_364_125_902_211;
 
+const STEPS: [Step; 3] = [m0001_foundation::STEP, m0002_logins::STEP, m0003_leases::STEP];
+
 /// Every migration, oldest first.
 #[derive(Debug)]
 pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m0001_foundation::Migration),
-            Box::new(m0002_logins::Migration),
-            Box::new(m0003_leases::Migration),
-        ]
+        STEPS.map(|step| Box::new(step) as Box<dyn MigrationTrait>).into()
     }
 }
 
@@ -62,8 +63,7 @@ pub fn postgres_script() -> String {
     script.push_str(
         "create table usm.seaql_migrations (\"version\" varchar not null primary key, \"applied_at\" bigint not null);\n",
     );
-    let steps = [m0001_foundation::up, m0002_logins::up, m0003_leases::up];
-    for sql in steps.iter().flat_map(|up| up(DbBackend::Postgres)) {
+    for sql in STEPS.iter().flat_map(|step| (step.up)(DbBackend::Postgres)) {
         script.push_str(sql.trim_end().trim_end_matches(';'));
         script.push_str(";\n");
     }

@@ -1,47 +1,22 @@
 //! Who waits for a session, why a holder is asked to stop, and how fast the service may look at sessions by itself.
 
 use sea_orm_migration::{
-    DbErr, MigrationName, MigrationTrait, SchemaManager, async_trait, schema,
-    sea_orm::{ConnectionTrait as _, DbBackend},
+    schema,
+    sea_orm::DbBackend,
     sea_query::{ForeignKey, ForeignKeyAction, Index, Table, TableCreateStatement},
 };
 
-use crate::statements::{create_index, create_table, key_text, table};
+use crate::{
+    statements::{create_index, create_table, key_text, table},
+    step::Step,
+};
 
 const POLICIES: &str = include_str!("../postgres/m0003_policies.sql");
 const DOWN_POSTGRES: &str = include_str!("../postgres/m0003_down.sql");
 
-pub(crate) struct Migration;
+pub(crate) const STEP: Step = Step { name: "m0003_leases", up, down };
 
-impl MigrationName for Migration {
-    fn name(&self) -> &str {
-        "m0003_leases"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for sql in up(manager.get_database_backend()) {
-            manager.get_connection().execute_unprepared(&sql).await?;
-        }
-        Ok(())
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for sql in down(manager.get_database_backend()) {
-            manager.get_connection().execute_unprepared(&sql).await?;
-        }
-        Ok(())
-    }
-
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-}
-
-/// The statements of this migration, in order.
-pub(crate) fn up(backend: DbBackend) -> Vec<String> {
+fn up(backend: DbBackend) -> Vec<String> {
     let postgres = backend == DbBackend::Postgres;
     let sessions = if postgres { "public.telegram_sessions" } else { "telegram_sessions" };
     let mut statements = vec![
