@@ -287,7 +287,7 @@ impl Batch {
         }
     }
 
-    /// Whether it holds but one ask of somebody who waits in a queue.
+    /// Whether it holds nothing but asks of some who wait in queues: theirs is the careful way.
     fn is_waiting(&self) -> bool {
         self.parts.iter().all(|part| {
             part.renewals.is_empty()
@@ -408,8 +408,7 @@ impl Store {
         }
     }
 
-    /// Answers what one message can do, and gives back the rest. So that what is refused costs no second look, whoever
-    /// waits in a queue is not tried: most of the time they are refused.
+    /// Answers what one message can do, and gives back the rest.
     async fn serve_at_once(&self, batch: Batch) -> Option<Batch> {
         if self.backend != Backend::Postgres || batch.is_waiting() {
             return Some(batch);

@@ -139,14 +139,13 @@ impl Store {
         if !part.releases.is_empty() {
             say(Kind::Release, "usm_release", &[&Self::releases_asked(&part.releases), tenant]);
         }
-        if !part.grants.is_empty() {
+        // A grant ends a place in a queue, which is the careful way's to do.
+        let grants = || part.grants.iter().filter(|ask| !ask.work.queued);
+        if grants().next().is_some() {
             let gap = millis(self.quiet_gap).to_string();
-            say(Kind::Grant, "usm_grant", &[&Self::grants_asked(&part.grants), environment, tenant, &gap]);
-            say(
-                Kind::Material,
-                "usm_material",
-                &[&Self::materials_asked(part.grants.iter().map(|ask| &ask.work.key))],
-            );
+            say(Kind::Grant, "usm_grant", &[&Self::grants_asked(grants()), environment, tenant, &gap]);
+            let keys = grants().map(|ask| &ask.work.key);
+            say(Kind::Material, "usm_material", &[&Self::materials_asked(keys)]);
         }
     }
 }

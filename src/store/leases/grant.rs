@@ -115,7 +115,7 @@ impl Store {
         authority: &Authority,
     ) -> Result<HashMap<SessionKey, Read>, Error> {
         let values = [
-            Self::grants_asked(asks).into(),
+            Self::grants_asked(asks.iter()).into(),
             self.environment.as_str().into(),
             tenant_of(authority).into(),
             millis(self.quiet_gap).into(),
@@ -128,9 +128,8 @@ impl Store {
     }
 
     /// The asks as the statement takes them.
-    pub(super) fn grants_asked(asks: &[Ask<Request, Acquire>]) -> String {
+    pub(super) fn grants_asked<'a>(asks: impl Iterator<Item = &'a Ask<Request, Acquire>>) -> String {
         let list: Vec<_> = asks
-            .iter()
             .map(|Ask { caller, work, .. }| {
                 serde_json::json!({
                     "ask_tenant": work.key.tenant.as_str(),

@@ -19,6 +19,7 @@ on_both!(
     a_queue_is_bounded,
     a_queue_is_its_tenants,
     one_session_has_many_askers_and_one_lease,
+    a_grant_among_others_ends_its_place,
 );
 
 const WAIT: Duration = Duration::from_secs(60);
@@ -158,5 +159,34 @@ async fn one_session_has_many_askers_and_one_lease(place: Place) {
     for (one, key) in each.into_iter().zip(&own) {
         let lease = granted(one.await.expect("no panic")).lease;
         assert_eq!((&lease.key, lease.epoch), (key, 1), "everybody gets their own");
+    }
+}
+
+/// Served together with those who did not wait, whoever waited leaves no place behind.
+async fn a_grant_among_others_ends_its_place(place: Place) {
+    let (mut waited, mut asks) = (Vec::new(), Vec::new());
+    for number in 0..40_u8 {
+        let key = place.authorized("acme", &format!("own-{number}")).await.key;
+        let asked = if number % 4 == 0 {
+            place.store.queue(&service(), &key, &waiter(number), WAIT).await.expect("a place");
+            waited.push(key.clone());
+            queued(&key, number)
+        } else {
+            request(&key, number)
+        };
+        asks.push(asked);
+    }
+    let asked: Vec<_> = asks
+        .into_iter()
+        .map(|asked| {
+            let store = place.store.clone();
+            tokio::spawn(async move { store.acquire(&service(), &asked).await.expect("an answer") })
+        })
+        .collect();
+    for one in asked {
+        granted(one.await.expect("no panic"));
+    }
+    for key in &waited {
+        assert!(!place.store.is_wanted(&service(), key).await.expect("an answer"), "{key}");
     }
 }
