@@ -9,7 +9,7 @@
 //! row-level security decides for each ask as it would alone. There is at most one ask about each lease and each session.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::DatabaseTransaction;
+use sea_orm::{DatabaseTransaction, QueryResult};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -307,23 +307,22 @@ impl Batch {
             }
         };
         for (part, rows) in self.parts.into_iter().zip(rows) {
-            // What cannot be read is looked at again, one by one, where its error concerns nobody else.
-            let renewed = Store::renewed(&rows.renewed).unwrap_or_default();
+            let renewed = readable(&rows.renewed, Store::renewed);
             for ask in part.renewals {
                 match renewed.get(&ask.work.hash).map(|row| renewal::extended(row, &ask.work.lease)) {
                     Some(Ok(answer)) => drop(ask.reply.send(Ok(answer))),
                     Some(Err(_)) | None => keep(Item::Renew(ask)),
                 }
             }
-            let mut ended = Store::ended(&rows.released).unwrap_or_default();
+            let mut ended = readable(&rows.released, Store::ended);
             for ask in part.releases {
                 match ended.remove(&ask.work.hash).map(|read| read.session(store.quiet_gap)) {
                     Some(Ok(session)) => drop(ask.reply.send(Ok(Released::Done(Box::new(session))))),
                     Some(Err(_)) | None => keep(Item::Release(ask)),
                 }
             }
-            let mut lent = Store::decided(&rows.granted).unwrap_or_default();
-            let mut sealed = Store::opened(&rows.materials).unwrap_or_default();
+            let mut lent = readable(&rows.granted, Store::decided);
+            let mut sealed = readable(&rows.materials, Store::opened);
             for ask in part.grants {
                 let Some(read) = lent.remove(&ask.work.key) else {
                     keep(Item::Grant(ask));
@@ -349,6 +348,15 @@ impl Batch {
             tell(part.grants, error);
         }
     }
+}
+
+/// Rows by what they are about, without those that cannot be read: they concern nobody else, and the careful way, which
+/// looks at each again, tells what is wrong with them.
+fn readable<'a, K: Eq + std::hash::Hash, V>(
+    rows: &'a [QueryResult],
+    read: impl Fn(&'a [QueryResult]) -> Result<HashMap<K, V>, Error>,
+) -> HashMap<K, V> {
+    rows.iter().filter_map(|row| read(std::slice::from_ref(row)).ok()).flatten().collect()
 }
 
 /// Why a batch was not served.
