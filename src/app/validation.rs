@@ -10,7 +10,7 @@ use crate::{
         event::NewEvent,
         id::{Holder, SessionKey},
         lease::{self, Lease, Purpose, Release},
-        material::Material,
+        material::{Material, SealedMaterial},
         session::{Event, Loss, Session, State},
         validation::{self, Authorization, Word},
     },
@@ -112,14 +112,26 @@ impl App {
             store::Acquire::Granted(grant) => *grant,
             refused => return Err(self.not_granted(refused)),
         };
-        let store::Grant { lease, session, sealed } = grant;
-        match self.0.vault.unseal(&session.key, &session.environment, &sealed) {
-            Ok(material) => Ok(Borrowed { lease, session, material }),
+        let store::Grant { lease, sealed } = grant;
+        match self.look_into(caller, key, &sealed).await {
+            Ok((session, material)) => Ok(Borrowed { lease, session, material }),
             Err(error) => {
                 self.give_back(caller, &lease).await;
-                Err(error.into())
+                Err(error)
             }
         }
+    }
+
+    /// The session as it is under the lease, which keeps its material from changing.
+    async fn look_into(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        sealed: &SealedMaterial,
+    ) -> Result<(Session, Material), Error> {
+        let session = self.get_session(caller, key).await?;
+        let material = self.0.vault.unseal(key, &self.0.settings.environment, sealed)?;
+        Ok((session, material))
     }
 
     /// Ends a lease of the service itself, whose connections are closed.

@@ -178,3 +178,12 @@ pub enum Release {
     /// Connections may still be open: the session rests for the quiet gap.
     ConnectionsUnknown,
 }
+
+/// What is left of a lease that its holder gave back.
+#[derive(Debug)]
+pub struct Ended {
+    pub key: SessionKey,
+    pub epoch: i64,
+    /// Nothing once the session is free for others.
+    pub rest: Option<LeaseView>,
+}

@@ -46,8 +46,8 @@ impl LeaseService for Leases {
         convert::request_id(&request.request_id)?;
         let (caller, id) = call.for_lease(&request.lease_id)?;
         let release = convert::lease::release(request.connections_closed);
-        let session = self.app.release_lease(&caller, &id, request.epoch, release).await?;
-        answer(v1::ReleaseLeaseResponse { lease: Some(convert::lease::released(&session)) })
+        let ended = self.app.release_lease(&caller, &id, request.epoch, release).await?;
+        answer(v1::ReleaseLeaseResponse { lease: Some(convert::lease::released(&ended)) })
     }
 
     type HoldLeaseStream = hold::Responses;

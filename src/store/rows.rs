@@ -54,18 +54,37 @@ impl Read {
 
     /// Whether the last lease still keeps others away, and for how long.
     pub(super) fn rest(&self, quiet_gap: Duration) -> Option<Duration> {
-        let free_at = self.row.lease_expire_time?.saturating_add(millis(quiet_gap));
-        (free_at > self.now).then(|| remaining(free_at, self.now))
+        self.lease().rest(quiet_gap)
     }
 
     /// What remains of the holder's own time; `None` once it released or its time is over.
     pub(super) fn live(&self) -> Option<Duration> {
-        let expire_at = self.row.lease_expire_time?;
-        (!self.row.lease_released && expire_at > self.now).then(|| remaining(expire_at, self.now))
+        self.lease().live()
+    }
+
+    /// What the last lease is, or was, for.
+    pub(super) fn purpose(&self) -> Purpose {
+        self.lease().purpose()
+    }
+
+    /// The last lease.
+    pub(super) fn lease(&self) -> LeaseColumns<'_> {
+        let row = &self.row;
+        LeaseColumns {
+            holder: row.lease_holder.as_deref(),
+            purpose: row.lease_purpose.as_deref(),
+            drain_reason: row.lease_drain_reason.as_deref(),
+            epoch: row.lease_epoch,
+            acquire_time: row.lease_acquire_time,
+            expire_time: row.lease_expire_time,
+            evicted: row.lease_evicted,
+            released: row.lease_released,
+            now: self.now,
+        }
     }
 
     pub(super) fn session(self, quiet_gap: Duration) -> Result<Session, Error> {
-        let lease = self.lease(quiet_gap)?;
+        let lease = self.lease().view(quiet_gap)?;
         let state = state(&self.row)?;
         let row = self.row;
         Ok(Session {
@@ -98,34 +117,58 @@ impl Read {
             last_activity_time: row.last_activity_time.map(Timestamp::from_millis),
         })
     }
+}
 
-    fn lease(&self, quiet_gap: Duration) -> Result<Option<LeaseView>, Error> {
+/// The columns of a lease, and the database's clock at the moment they were read.
+pub(super) struct LeaseColumns<'a> {
+    pub holder: Option<&'a str>,
+    pub purpose: Option<&'a str>,
+    pub drain_reason: Option<&'a str>,
+    pub epoch: i64,
+    pub acquire_time: Option<i64>,
+    pub expire_time: Option<i64>,
+    pub evicted: bool,
+    pub released: bool,
+    pub now: i64,
+}
+
+impl LeaseColumns<'_> {
+    fn rest(&self, quiet_gap: Duration) -> Option<Duration> {
+        let free_at = self.expire_time?.saturating_add(millis(quiet_gap));
+        (free_at > self.now).then(|| remaining(free_at, self.now))
+    }
+
+    fn live(&self) -> Option<Duration> {
+        let expire_at = self.expire_time?;
+        (!self.released && expire_at > self.now).then(|| remaining(expire_at, self.now))
+    }
+
+    pub(super) fn purpose(&self) -> Purpose {
+        self.purpose.and_then(Purpose::parse).unwrap_or(Purpose::Lend)
+    }
+
+    fn drain(&self) -> Drain {
+        self.drain_reason.and_then(Drain::parse).unwrap_or(Drain::Evicted)
+    }
+
+    /// As everybody sees it; `None` once it keeps nobody away.
+    pub(super) fn view(&self, quiet_gap: Duration) -> Result<Option<LeaseView>, Error> {
         let Some(free_in) = self.rest(quiet_gap) else { return Ok(None) };
-        let row = &self.row;
         let (Some(holder), Some(acquired), Some(expires)) =
-            (&row.lease_holder, row.lease_acquire_time, row.lease_expire_time)
+            (self.holder, self.acquire_time, self.expire_time)
         else {
             return Err(Error::Corrupt { what: "lease" });
         };
         Ok(Some(LeaseView {
-            holder: holder.clone(),
-            epoch: row.lease_epoch,
+            holder: holder.to_owned(),
+            epoch: self.epoch,
             acquire_time: Timestamp::from_millis(acquired),
             expire_time: Timestamp::from_millis(expires),
             remaining: self.live().unwrap_or_default(),
             free_in,
             purpose: self.purpose(),
-            drain: row.lease_evicted.then(|| self.drain()),
+            drain: self.evicted.then(|| self.drain()),
         }))
-    }
-
-    /// What the last lease is, or was, for.
-    pub(super) fn purpose(&self) -> Purpose {
-        self.row.lease_purpose.as_deref().and_then(Purpose::parse).unwrap_or(Purpose::Lend)
-    }
-
-    fn drain(&self) -> Drain {
-        self.row.lease_drain_reason.as_deref().and_then(Drain::parse).unwrap_or(Drain::Evicted)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         caller::Caller,
         error::{Error, Reason},
         id::{Holder, LeaseId, RequestId, SessionKey, TenantId},
-        lease::{self, Drain, Lease, Release},
+        lease::{self, Drain, Ended, Lease, Release},
         material::{Device, Format, Material, Proxy},
         page::{Page, PageRequest},
         session::{Custody, Environment, Session, StateName},
@@ -156,9 +156,11 @@ impl App {
         grant: store::Grant,
         format: Format,
     ) -> Result<Acquired, Error> {
-        let store::Grant { lease, session, sealed } = grant;
+        let store::Grant { lease, sealed } = grant;
+        // The database lends sessions of this environment only.
+        let environment = &self.0.settings.environment;
         let opened: Result<(Material, formats::Written), Error> = async {
-            let mut material = self.0.vault.unseal(&session.key, &session.environment, &sealed)?;
+            let mut material = self.0.vault.unseal(&lease.key, environment, &sealed)?;
             self.readdress(&mut material);
             let written = formats::write(&material, format, self.0.telegram.addresses()).await;
             metrics::material_written(format, if written.is_ok() { Outcome::Ok } else { Outcome::Failed });
@@ -177,7 +179,7 @@ impl App {
                     proxy: material.proxy,
                     dc_id: material.home_dc,
                     version: sealed.version,
-                    environment: session.environment,
+                    environment: environment.clone(),
                 },
             }),
             Err(error) => {
@@ -185,7 +187,7 @@ impl App {
                 let given_back =
                     self.0.store.release(caller, &lease.lease_id, lease.epoch, Release::ConnectionsClosed);
                 if let Err(error) = given_back.await {
-                    tracing::warn!(session.id = %session.key, error = %error, "A lease nobody got runs until it expires");
+                    tracing::warn!(session.id = %lease.key, error = %error, "A lease nobody got runs until it expires");
                 }
                 Err(error)
             }
@@ -233,11 +235,11 @@ impl App {
         id: &LeaseId,
         epoch: i64,
         release: Release,
-    ) -> Result<Session, Error> {
+    ) -> Result<Ended, Error> {
         match self.0.store.release(caller, id, epoch, release).await? {
-            store::Released::Done(session) => {
-                self.0.wakes.freed(&session.key);
-                Ok(*session)
+            store::Released::Done(ended) => {
+                self.0.wakes.freed(&ended.key);
+                Ok(*ended)
             }
             store::Released::NotHeld => Err(Error::lease_not_held()),
             store::Released::EpochStale { current } => Err(epoch_stale(current)),

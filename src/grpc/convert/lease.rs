@@ -15,9 +15,8 @@ use crate::{
         caller::Caller,
         error::Error,
         id::{Holder, SessionKey},
-        lease::{Filter, Lease, LeaseView, Phase, Release},
+        lease::{Ended, Filter, Lease, LeaseView, Phase, Release},
         material::{AuthKey, DcKey, Format, UpdateState},
-        session::Session,
     },
     grpc::{
         authenticated::Authenticated,
@@ -214,13 +213,13 @@ pub(crate) fn view(key: &SessionKey, lease: &LeaseView) -> v1::Lease {
 }
 
 /// What is left of a lease that its holder gave back.
-pub(crate) fn released(session: &Session) -> v1::Lease {
-    match &session.lease {
-        Some(lease) => view(&session.key, lease),
+pub(crate) fn released(ended: &Ended) -> v1::Lease {
+    match &ended.rest {
+        Some(lease) => view(&ended.key, lease),
         None => v1::Lease {
-            tenant_id: session.key.tenant.to_string(),
-            app_id: session.key.app.to_string(),
-            epoch: session.lease_epoch,
+            tenant_id: ended.key.tenant.to_string(),
+            app_id: ended.key.app.to_string(),
+            epoch: ended.epoch,
             state: v1::LeaseState::Released.into(),
             ..v1::Lease::default()
         },

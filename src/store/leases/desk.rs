@@ -45,11 +45,11 @@ use crate::{
 const TOGETHER_MAX: usize = 64;
 /// Authorities whose asks one transaction serves at most: each costs round trips of its own.
 const PARTS_MAX: usize = 16;
-/// As many as wait before a second transaction is begun beside one that is under way, so that this process and the
-/// database work at the same time; for fewer it costs more than it brings.
-const SOME: usize = 8;
+/// As many as wait before a second transaction is begun beside one that is under way. For fewer it costs more than it
+/// brings: what a transaction costs the database is its statements, one or two for each authority in it, hardly its rows.
+const SOME: usize = 32;
 /// As many as wait before there are more than two.
-const MANY: usize = 48;
+const MANY: usize = 96;
 /// Or so long, because the one under way may be stuck.
 const LONG: Duration = Duration::from_millis(50);
 /// How long a batch waits for a row that somebody else holds, before it lets those go ahead that can.
@@ -123,6 +123,12 @@ pub(super) fn ask<W, A>(
 ) -> (Item, oneshot::Receiver<Result<A, Error>>) {
     let (reply, answer) = oneshot::channel();
     (into(Ask { caller: caller.clone(), work, reply }), answer)
+}
+
+/// Asks as a statement takes them.
+pub(super) fn list(asks: impl Iterator<Item = impl serde::Serialize>) -> String {
+    // Numbers and texts always have a form in JSON.
+    serde_json::to_string(&asks.collect::<Vec<_>>()).unwrap_or_default()
 }
 
 /// Where asks wait while others are served. Belongs to the store, whose clones share it.
@@ -316,19 +322,19 @@ impl Batch {
             }
             let mut ended = readable(&rows.released, Store::ended);
             for ask in part.releases {
-                match ended.remove(&ask.work.hash).map(|read| read.session(store.quiet_gap)) {
-                    Some(Ok(session)) => drop(ask.reply.send(Ok(Released::Done(Box::new(session))))),
+                match ended.remove(&ask.work.hash).map(|row| row.view(store.quiet_gap)) {
+                    Some(Ok(ended)) => drop(ask.reply.send(Ok(Released::Done(Box::new(ended))))),
                     Some(Err(_)) | None => keep(Item::Release(ask)),
                 }
             }
             let mut lent = readable(&rows.granted, Store::decided);
             let mut sealed = readable(&rows.materials, Store::opened);
             for ask in part.grants {
-                let Some(read) = lent.remove(&ask.work.key) else {
+                let Some(decided) = lent.remove(&ask.work.key) else {
                     keep(Item::Grant(ask));
                     continue;
                 };
-                let answer = store.granted(&ask.work, read, sealed.remove(&ask.work.key), grant::fresh);
+                let answer = grant::fresh(&ask.work, &decided, sealed.remove(&ask.work.key));
                 // The lease is committed: an error is the answer, and the lease runs out.
                 let _ = ask.reply.send(answer);
             }

@@ -11,7 +11,7 @@ use crate::{
     domain::{
         caller::{Authority, Caller},
         event::{Kind, NewEvent},
-        id::{Holder, LeaseId, SessionKey},
+        id::SessionKey,
         lease::{Lease, Purpose, Request},
         material::SealedMaterial,
         session::{Custody, Session, StaleReason, StateName},
@@ -54,8 +54,34 @@ pub enum Acquire {
 #[derive(Debug)]
 pub struct Grant {
     pub lease: Lease,
-    pub session: Session,
     pub sealed: SealedMaterial,
+}
+
+/// What the statement that grants decides by itself; the rest of the lease is what was asked for.
+pub(super) struct Decided {
+    epoch: i64,
+    acquire_time: i64,
+    material_version: i64,
+}
+
+/// A request as the statement takes it.
+#[derive(serde::Serialize)]
+struct Asked<'a> {
+    ask_tenant: &'a str,
+    ask_app: &'a str,
+    ask_hash: String,
+    ask_holder: &'a str,
+    ask_subject: &'a str,
+    ask_request_id: Option<String>,
+    ask_purpose: &'static str,
+    ask_ttl: i64,
+}
+
+/// A session whose material is read, as the statement takes it.
+#[derive(serde::Serialize)]
+struct Looked<'a> {
+    ask_tenant: &'a str,
+    ask_app: &'a str,
 }
 
 impl Store {
@@ -97,9 +123,9 @@ impl Store {
         let mut answers = Vec::with_capacity(asks.len());
         for ask in asks {
             answers.push(match granted.remove(&ask.work.key) {
-                Some(read) => {
-                    told.extend(event(ask, &read));
-                    self.granted(&ask.work, read, sealed.remove(&ask.work.key), fresh)?
+                Some(decided) => {
+                    told.extend(event(ask, decided.epoch));
+                    fresh(&ask.work, &decided, sealed.remove(&ask.work.key))?
                 }
                 None => self.not_granted(tx, &ask.caller, &ask.work).await?,
             });
@@ -113,7 +139,7 @@ impl Store {
         tx: &DatabaseTransaction,
         asks: &[Ask<Request, Acquire>],
         authority: &Authority,
-    ) -> Result<HashMap<SessionKey, Read>, Error> {
+    ) -> Result<HashMap<SessionKey, Decided>, Error> {
         let values = [
             Self::grants_asked(asks.iter()).into(),
             self.environment.as_str().into(),
@@ -129,29 +155,30 @@ impl Store {
 
     /// The asks as the statement takes them.
     pub(super) fn grants_asked<'a>(asks: impl Iterator<Item = &'a Ask<Request, Acquire>>) -> String {
-        let list: Vec<_> = asks
-            .map(|Ask { caller, work, .. }| {
-                serde_json::json!({
-                    "ask_tenant": work.key.tenant.as_str(),
-                    "ask_app": work.key.app.as_str(),
-                    "ask_hash": hash(&work.lease_id),
-                    "ask_holder": work.holder.as_str(),
-                    "ask_subject": caller.subject,
-                    "ask_request_id": work.request_id.as_ref().map(|id| id.to_text()),
-                    "ask_purpose": work.purpose.name(),
-                    "ask_ttl": millis(work.ttl),
-                })
-            })
-            .collect();
-        serde_json::Value::from(list).to_string()
+        desk::list(asks.map(|Ask { caller, work, .. }| Asked {
+            ask_tenant: work.key.tenant.as_str(),
+            ask_app: work.key.app.as_str(),
+            ask_hash: hash(&work.lease_id),
+            ask_holder: work.holder.as_str(),
+            ask_subject: &caller.subject,
+            ask_request_id: work.request_id.as_ref().map(|id| id.to_text()),
+            ask_purpose: work.purpose.name(),
+            ask_ttl: millis(work.ttl),
+        }))
     }
 
     /// Rows that were lent, by their session.
-    pub(super) fn decided(rows: &[QueryResult]) -> Result<HashMap<SessionKey, Read>, Error> {
+    pub(super) fn decided(rows: &[QueryResult]) -> Result<HashMap<SessionKey, Decided>, Error> {
         rows.iter()
             .map(|row| {
-                let read = Read::from_result(row)?;
-                Ok((key(&read.row.tenant_id, &read.row.app_id)?, read))
+                let text = |column| row.try_get::<String>("", column).map_err(classify(GRANTING));
+                let number = |column| row.try_get::<i64>("", column).map_err(classify(GRANTING));
+                let decided = Decided {
+                    epoch: number("lease_epoch")?,
+                    acquire_time: number("lease_acquire_time")?,
+                    material_version: number("material_version")?,
+                };
+                Ok((key(&text("tenant_id")?, &text("app_id")?)?, decided))
             })
             .collect()
     }
@@ -173,10 +200,7 @@ impl Store {
 
     /// The sessions whose material is read, as the statement takes them.
     pub(super) fn materials_asked<'a>(keys: impl Iterator<Item = &'a SessionKey>) -> String {
-        let list: Vec<_> = keys
-            .map(|key| serde_json::json!({ "ask_tenant": key.tenant.as_str(), "ask_app": key.app.as_str() }))
-            .collect();
-        serde_json::Value::from(list).to_string()
+        desk::list(keys.map(|key| Looked { ask_tenant: key.tenant.as_str(), ask_app: key.app.as_str() }))
     }
 
     /// Sealed material, by its session.
@@ -192,22 +216,6 @@ impl Store {
                 Ok((key(&text("tenant_id")?, &text("app_id")?)?, sealed))
             })
             .collect()
-    }
-
-    pub(super) fn granted(
-        &self,
-        request: &Request,
-        read: Read,
-        sealed: Option<SealedMaterial>,
-        lease: fn(&Read, &LeaseId) -> Result<Lease, Error>,
-    ) -> Result<Acquire, Error> {
-        let sealed = sealed.ok_or(Error::Corrupt { what: "a session that was lent has no material" })?;
-        if sealed.version != read.row.material_version {
-            return Err(Error::Corrupt { what: "material and session differ in version" });
-        }
-        let lease = lease(&read, &request.lease_id)?;
-        let session = read.session(self.quiet_gap)?;
-        Ok(Acquire::Granted(Box::new(Grant { lease, session, sealed })))
     }
 
     async fn not_granted(
@@ -229,7 +237,7 @@ impl Store {
         }
         if repeats(&read, caller, request) {
             let sealed = material::read(tx, caller, &request.key).await?;
-            return self.granted(request, read, sealed, remaining);
+            return remaining(request, &read, sealed);
         }
         let free_in = read.rest(self.quiet_gap);
         if free_in.is_none() && request.purpose == Purpose::Lend && self.is_switched_off(tx).await? {
@@ -266,14 +274,14 @@ impl Store {
 }
 
 /// The log tells who got a session; the service's own looks at it would drown that.
-fn event(ask: &Ask<Request, Acquire>, read: &Read) -> Option<Told> {
+fn event(ask: &Ask<Request, Acquire>, epoch: i64) -> Option<Told> {
     match ask.work.purpose {
         Purpose::Inspect | Purpose::Probe => None,
         Purpose::Lend => Some(Told {
             key: ask.work.key.clone(),
             event: NewEvent::of(Kind::LeaseGranted, &ask.caller.subject)
                 .detail("holder", ask.work.holder.as_str())
-                .detail("epoch", read.row.lease_epoch),
+                .detail("epoch", epoch),
             time: ask.caller.now,
         }),
     }
@@ -296,27 +304,48 @@ fn repeats(read: &Read, caller: &Caller, request: &Request) -> bool {
 
 /// A lease that was granted just now: its whole span. The holder counts from before it asked, so it stops before the
 /// row's expiry, which counts from the statement.
-pub(super) fn fresh(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
-    let ttl = read.row.lease_ttl.and_then(|millis| u64::try_from(millis).ok());
-    as_lease(read, lease_id, ttl.map(Duration::from_millis))
+pub(super) fn fresh(
+    request: &Request,
+    decided: &Decided,
+    sealed: Option<SealedMaterial>,
+) -> Result<Acquire, Error> {
+    let Decided { epoch, acquire_time, material_version } = *decided;
+    Ok(granted(request, epoch, acquire_time, request.ttl, fitting(sealed, material_version)?))
 }
 
-/// A lease that was granted earlier: what is left of it.
-fn remaining(read: &Read, lease_id: &LeaseId) -> Result<Lease, Error> {
-    as_lease(read, lease_id, read.live())
-}
-
-fn as_lease(read: &Read, lease_id: &LeaseId, ttl: Option<Duration>) -> Result<Lease, Error> {
+/// A lease that was granted earlier, to the same request: what is left of it.
+fn remaining(request: &Request, read: &Read, sealed: Option<SealedMaterial>) -> Result<Acquire, Error> {
     let corrupt = || Error::Corrupt { what: "lease" };
-    let row = &read.row;
-    let ttl = ttl.ok_or_else(corrupt)?;
-    Ok(Lease {
-        lease_id: lease_id.clone(),
-        key: key(&row.tenant_id, &row.app_id)?,
-        holder: Holder::parse(row.lease_holder.as_deref().unwrap_or_default()).map_err(|_| corrupt())?,
-        epoch: row.lease_epoch,
+    let (ttl, row) = (read.live().ok_or_else(corrupt)?, &read.row);
+    let acquire_time = row.lease_acquire_time.ok_or_else(corrupt)?;
+    Ok(granted(request, row.lease_epoch, acquire_time, ttl, fitting(sealed, row.material_version)?))
+}
+
+fn granted(
+    request: &Request,
+    epoch: i64,
+    acquire_time: i64,
+    ttl: Duration,
+    sealed: SealedMaterial,
+) -> Acquire {
+    let lease = Lease {
+        lease_id: request.lease_id.clone(),
+        key: request.key.clone(),
+        holder: request.holder.clone(),
+        epoch,
         ttl,
         renew_after: Lease::renewed_after(ttl),
-        acquire_time: Timestamp::from_millis(row.lease_acquire_time.ok_or_else(corrupt)?),
-    })
+        acquire_time: Timestamp::from_millis(acquire_time),
+    };
+    Acquire::Granted(Box::new(Grant { lease, sealed }))
+}
+
+fn fitting(sealed: Option<SealedMaterial>, version: i64) -> Result<SealedMaterial, Error> {
+    match sealed {
+        None => Err(Error::Corrupt { what: "a session that was lent has no material" }),
+        Some(sealed) if sealed.version != version => {
+            Err(Error::Corrupt { what: "material and session differ in version" })
+        }
+        Some(sealed) => Ok(sealed),
+    }
 }

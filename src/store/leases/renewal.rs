@@ -52,6 +52,15 @@ pub(super) struct Renewal {
     activity: Option<Timestamp>,
 }
 
+/// The same as the statement takes it.
+#[derive(serde::Serialize)]
+struct Asked<'a> {
+    ask_hash: &'a str,
+    ask_epoch: i64,
+    ask_subject: &'a str,
+    ask_activity: Option<i64>,
+}
+
 impl Store {
     /// Extends the lease by the span it was granted for, counted from now. `activity` is when Telegram last answered
     /// the holder; a time to come is taken as now.
@@ -100,18 +109,12 @@ impl Store {
 
     /// The asks as the statement takes them.
     pub(super) fn renewals_asked(asks: &[Ask<Renewal, Renew>]) -> String {
-        let list: Vec<_> = asks
-            .iter()
-            .map(|ask| {
-                serde_json::json!({
-                    "ask_hash": ask.work.hash,
-                    "ask_epoch": ask.work.epoch,
-                    "ask_subject": ask.caller.subject,
-                    "ask_activity": ask.work.activity.map(Timestamp::as_millis),
-                })
-            })
-            .collect();
-        serde_json::Value::from(list).to_string()
+        desk::list(asks.iter().map(|ask| Asked {
+            ask_hash: &ask.work.hash,
+            ask_epoch: ask.work.epoch,
+            ask_subject: &ask.caller.subject,
+            ask_activity: ask.work.activity.map(Timestamp::as_millis),
+        }))
     }
 
     /// Rows that were extended, by the hash of their lease.

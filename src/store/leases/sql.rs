@@ -2,18 +2,21 @@
 //! and with it the prepared statement, is the same for one ask and for many. Names of what is asked begin with `ask_`;
 //! all others are columns of the session.
 
-use sea_orm::Iterable as _;
-
 use crate::{
     domain::session::{Custody, StaleReason, StateName},
     store::{
         Backend,
         clock::{NOW, text as clock},
-        entity::session::Column,
         leases::queue::PRESENCE,
         settings,
     },
 };
+
+/// What a grant answers: the rest is what was asked for. Each column costs both ends more than the row's update.
+const GRANTED: &str = "tenant_id, app_id, lease_epoch, lease_acquire_time, material_version";
+/// What a release answers.
+const ENDED: &str = "tenant_id, app_id, lease_id_hash, lease_holder, lease_purpose, lease_drain_reason, lease_epoch, \
+                     lease_acquire_time, lease_expire_time, lease_evicted, lease_released";
 
 /// Written once, when the database is opened.
 #[derive(Debug)]
@@ -43,7 +46,12 @@ impl Texts {
         Self {
             grant: grant(backend),
             grant_told: told(
-                &grant(backend),
+                &format!(
+                    "{}, lease_holder, lease_subject, lease_purpose, {} as {NOW}",
+                    grant(backend),
+                    clock(backend)
+                ),
+                GRANTED,
                 "lease_granted",
                 "jsonb_build_object('holder', lease_holder, 'epoch', lease_epoch::text)",
             ),
@@ -51,7 +59,8 @@ impl Texts {
             renew: renew(backend),
             release: release(backend),
             release_told: told(
-                &format!("{}, ask_closed", release(backend)),
+                &format!("{}, lease_subject, ask_closed", release(backend)),
+                ENDED,
                 "lease_released",
                 "jsonb_build_object('epoch', lease_epoch::text, 'connections', \
                  case when ask_closed then 'closed' else 'unknown' end)",
@@ -67,13 +76,13 @@ impl Texts {
 }
 
 /// A change of leases that tells the log of those that were lent to workers: the service's own looks would drown that.
-fn told(change: &str, kind: &str, details: &str) -> String {
+fn told(change: &str, answer: &str, kind: &str, details: &str) -> String {
     format!(
         "with done as ({change}), told as (insert into session_events \
          (tenant_id, app_id, kind, reason, actor, details, time) \
          select tenant_id, app_id, '{kind}', '', lease_subject, {details}, {NOW} from done \
          where lease_purpose = 'lend') \
-         select * from done"
+         select {answer}, {NOW} from done"
     )
 }
 
@@ -98,13 +107,6 @@ fn asks(backend: Backend, fields: &[(&str, &str)]) -> String {
             format!("(select {} from json_each(?1)) as asks", fields.join(", "))
         }
     }
-}
-
-/// Every column and the clock.
-fn row(backend: Backend) -> String {
-    let columns: Vec<_> =
-        Column::iter().map(|column| sea_orm::IdenStatic::as_str(&column).to_owned()).collect();
-    format!("{}, {} as {NOW}", columns.join(", "), clock(backend))
 }
 
 /// Material that works as far as is known.
@@ -146,7 +148,7 @@ fn grant(backend: Backend) -> String {
          and (lease_expire_time is null or lease_expire_time + {gap} <= {now}) \
          and case when ask_purpose = 'lend' then {usable} and not {off} else {filled} end \
          and (ask_purpose = 'inspect' or not {kept_back}) \
-         returning {row}",
+         returning {GRANTED}",
         now = clock(backend),
         asks = asks(backend, &fields),
         ours = ours(backend),
@@ -156,7 +158,6 @@ fn grant(backend: Backend) -> String {
         off = switched_off(),
         filled = filled("ask_tenant", "ask_app"),
         kept_back = kept_back(backend),
-        row = row(backend),
     )
 }
 
@@ -234,10 +235,10 @@ fn release(backend: Backend) -> String {
          where lease_id_hash = ask_hash and lease_epoch = ask_epoch and lease_subject = ask_subject \
          and {visible} \
          and case when ask_closed then lease_expire_time is not null else not lease_released end \
-         returning {row}",
+         returning {ENDED}, {now} as {NOW}",
         asks = asks(backend, &fields),
         visible = visible(backend, 2),
-        row = row(backend),
+        now = clock(backend),
     )
 }
 

@@ -119,8 +119,8 @@ async fn an_acknowledged_release_frees_at_once(place: Place) {
             .release(&service(), &lease.lease_id, 1, Release::ConnectionsClosed)
             .await
             .expect("answer");
-        let Released::Done(session) = done else { panic!("{done:?}") };
-        assert!(session.lease.is_none());
+        let Released::Done(ended) = done else { panic!("{done:?}") };
+        assert!(ended.rest.is_none());
     }
     let next = granted(place.store.acquire(&service(), &request(&session.key, 2)).await.expect("answer"));
     assert_eq!(next.lease.epoch, 2);
@@ -142,7 +142,7 @@ async fn an_unacknowledged_release_rests_until_expiry_and_gap(place: Place) {
         .await
         .expect("answer");
     let Released::Done(released) = done else { panic!("{done:?}") };
-    assert_eq!(released.lease.map(|lease| lease.remaining), Some(Duration::ZERO));
+    assert_eq!(released.rest.map(|lease| lease.remaining), Some(Duration::ZERO));
     let renewed = place.store.renew(&service(), &lease.lease_id, 1, None).await.expect("answer");
     assert!(matches!(renewed, Renew::NotHeld), "{renewed:?}");
     let busy = place.store.acquire(&service(), &request(&session.key, 2)).await.expect("answer");

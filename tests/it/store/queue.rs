@@ -149,7 +149,7 @@ async fn one_session_has_many_askers_and_one_lease(place: Place) {
     for one in contest {
         match one.await.expect("no panic") {
             Acquire::Granted(grant) => {
-                assert_eq!((grant.lease.epoch, &grant.session.key), (1, &contested));
+                assert_eq!((grant.lease.epoch, &grant.lease.key), (1, &contested));
                 winners += 1;
             }
             answer => assert!(matches!(answer, Acquire::Busy { .. }), "{answer:?}"),
