@@ -10,7 +10,11 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing::Level;
-use tracing_subscriber::{EnvFilter, Layer as _, Registry, filter::filter_fn, layer::SubscriberExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, Registry,
+    filter::{FilterExt as _, LevelFilter, filter_fn},
+    layer::SubscriberExt as _,
+};
 
 use crate::config::{self, LogFormat};
 
@@ -58,7 +62,10 @@ pub fn init(settings: &config::Telemetry) -> Result<Telemetry, Error> {
         LogFormat::Text => format.with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => format.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    let lines = lines.with_filter(filter).with_filter(filter_fn(may_be_told));
+    // Without this hint every trace line of every library is asked about each time it is passed.
+    let told =
+        filter_fn(may_be_told).with_max_level_hint(filter.max_level_hint().unwrap_or(LevelFilter::TRACE));
+    let lines = lines.with_filter(filter.and(told));
     let subscriber = tracing_subscriber::registry().with(lines).with(spans);
     tracing::subscriber::set_global_default(subscriber).map_err(Error::Twice)?;
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
