@@ -38,8 +38,13 @@ const FENCES: &[Fence] = &[
     },
     Fence {
         names: &["sqlx*"],
-        only_in: &["src/store/", "src/formats/"],
-        why: "only the store has a database, and only formats open foreign SQLite files",
+        only_in: &["src/store/"],
+        why: "only the store has a database",
+    },
+    Fence {
+        names: &["rusqlite*"],
+        only_in: &["src/formats/"],
+        why: "only formats open foreign SQLite files",
     },
     Fence {
         names: &["fred"],
