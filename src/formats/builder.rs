@@ -41,6 +41,12 @@ impl Builder {
         Ok(Self { connection })
     }
 
+    /// # Errors
+    /// As [`Builder::start`].
+    pub(super) fn run(&mut self, sql: &'static str) -> Result<(), Error> {
+        self.connection.execute_batch(sql).map_err(failed)
+    }
+
     pub(super) fn insert(&mut self, sql: &'static str, values: Vec<Value<'_>>) -> Result<(), Error> {
         self.connection.execute(sql, rusqlite::params_from_iter(values)).map(|_| ()).map_err(failed)
     }

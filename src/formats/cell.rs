@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::Error;
 
 /// Larger cells are not fetched, only measured.
-const CELL_LENGTH_MAX: u64 = 1024;
+pub(super) const CELL_LENGTH_MAX: u64 = 1024;
 
 /// One value as stored; SQLite's column types do not bind.
 pub(super) enum Cell {

@@ -6,8 +6,11 @@
 //! [`Note`]. This module knows no store, no Telegram connection and no caller.
 
 mod address;
+#[cfg(test)]
+mod agreement;
 mod builder;
 mod cell;
+mod columns;
 mod detect;
 mod error;
 mod file;
@@ -15,6 +18,7 @@ mod fingerprint;
 mod grammers;
 mod key;
 mod note;
+mod pages;
 mod raw;
 mod sqlite;
 mod telethon_json;

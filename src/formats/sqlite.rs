@@ -18,6 +18,7 @@ use super::{
     Error, Note,
     cell::{self, Cell},
     detect::SQLITE_MAGIC,
+    pages::Pages,
 };
 
 /// How long the reading of one database may take; real ones take milliseconds.
@@ -50,10 +51,17 @@ struct Table {
 }
 
 /// A foreign database.
-pub(super) struct Database {
-    connection: Connection,
+pub(super) struct Database<'a> {
+    engine: Engine<'a>,
     /// By their names in lower case.
     tables: BTreeMap<String, Table>,
+}
+
+/// Who reads it.
+enum Engine<'a> {
+    /// We ourselves, as far as that goes.
+    Pages(Pages<'a>),
+    Sqlite(Connection),
 }
 
 /// Whether a file has all the pages its header counts.
@@ -73,22 +81,57 @@ pub(super) fn check_length(bytes: &[u8]) -> Result<(), Error> {
     if whole { Ok(()) } else { Err(Error::Truncated) }
 }
 
-impl Database {
+impl<'a> Database<'a> {
     /// From a copy in memory.
-    pub(super) fn of_bytes(bytes: &[u8], notes: &mut Vec<Note>) -> Result<Self, Error> {
+    pub(super) fn of_bytes(bytes: &'a [u8], notes: &mut Vec<Note>) -> Result<Self, Error> {
         debug_assert!(bytes.starts_with(SQLITE_MAGIC), "checked by the caller");
+        let mode = bytes.get(JOURNAL_MODE).ok_or(Error::Truncated)?;
+        if mode == [2, 2] {
+            notes.push(Note::WalWithoutLog);
+        }
+        match Pages::open(bytes) {
+            Some(pages) => Ok(Self::of_pages(pages)),
+            None => Self::in_sqlite(bytes),
+        }
+    }
+
+    fn of_pages(pages: Pages<'a>) -> Self {
+        let table = |(name, columns): (&str, &[String])| {
+            (name.to_owned(), Table { plain: true, columns: columns.to_vec() })
+        };
+        let tables = pages.tables().filter(|(name, _)| TABLES.contains(name)).map(table).collect();
+        Self { engine: Engine::Pages(pages), tables }
+    }
+
+    pub(super) fn in_sqlite(bytes: &[u8]) -> Result<Self, Error> {
         let (head, rest) = bytes.split_at_checked(HEADER_LENGTH).ok_or(Error::Truncated)?;
         let mut head: Vec<u8> = head.to_vec();
         // SQLite cannot open a WAL database in memory; without a log at hand the mode makes no difference.
         if head[JOURNAL_MODE] == [2, 2] {
             head[JOURNAL_MODE].copy_from_slice(&[1, 1]);
-            notes.push(Note::WalWithoutLog);
         }
         let mut connection = in_memory()?;
         connection
             .deserialize_read_exact("main", head.chain(rest), bytes.len(), true)
             .map_err(|error| refusal(&error))?;
         Self::open(connection)
+    }
+
+    /// Whether SQLite was not needed.
+    #[cfg(test)]
+    pub(super) fn is_read_by_ourselves(&self) -> bool {
+        matches!(self.engine, Engine::Pages(_))
+    }
+
+    /// SQLite, which is started if it was not needed until now.
+    fn sqlite(&mut self) -> Result<&Connection, Error> {
+        if let Engine::Pages(pages) = &self.engine {
+            *self = Self::in_sqlite(pages.bytes())?;
+        }
+        match &self.engine {
+            Engine::Sqlite(connection) => Ok(connection),
+            Engine::Pages(_) => Err(Error::Internal("SQLite did not start")),
+        }
     }
 
     /// From a private copy that SQLite may repair, given its `-journal` or `-wal`.
@@ -104,47 +147,8 @@ impl Database {
         connection
             .progress_handler(STEPS_BETWEEN_LOOKS, Some(move || Instant::now() >= until))
             .map_err(|error| refusal(&error))?;
-        let mut database = Self { connection, tables: BTreeMap::new() };
-        database.look_around()?;
-        Ok(database)
-    }
-
-    /// Notes which of the known tables there are, and their columns.
-    fn look_around(&mut self) -> Result<(), Error> {
-        let names: Vec<String> = TABLES.iter().map(|name| format!("'{name}'")).collect();
-        let names = names.join(", ");
-        let plain = "cast(s.type as text) = 'table' and cast(s.rootpage as integer) > 0";
-        let mut tables: BTreeMap<String, Table> = BTreeMap::new();
-        let sql = format!(
-            "select lower(s.name), {plain} from sqlite_schema s \
-             where s.type in ('table', 'view') and lower(s.name) in ({names}) limit {}",
-            TABLES.len() * 2
-        );
-        self.each(&sql, |row| {
-            let plain = row.get::<_, Option<bool>>(1).ok().flatten() == Some(true);
-            // Of two by one name none is to be trusted.
-            tables
-                .entry(text(row, 0)?)
-                .and_modify(|known| known.plain = false)
-                .or_insert(Table { plain, columns: Vec::new() });
-            Ok(())
-        })?;
-        let sql = format!(
-            "select lower(s.name), x.name, x.hidden + 0 from sqlite_schema s \
-             join pragma_table_xinfo(s.name) x where {plain} and lower(s.name) in ({names})"
-        );
-        self.each(&sql, |row| {
-            if let Some(table) = tables.get_mut(&text(row, 0)?) {
-                table.plain &= row.get::<_, i64>(2).is_ok_and(|hidden| hidden == 0);
-                table.columns.push(text(row, 1)?.to_lowercase());
-            }
-            Ok(())
-        })?;
-        for table in tables.values_mut().filter(|table| !table.plain) {
-            table.columns.clear();
-        }
-        self.tables = tables;
-        Ok(())
+        let tables = tables(&connection)?;
+        Ok(Self { engine: Engine::Sqlite(connection), tables })
     }
 
     pub(super) fn has(&self, table: &str) -> bool {
@@ -178,13 +182,18 @@ impl Database {
         rows_max: usize,
     ) -> Result<Vec<Vec<Cell>>, Error> {
         self.require(table, columns)?;
+        if let Engine::Pages(pages) = &self.engine
+            && let Some(rows) = pages.rows(table, columns, condition, rows_max)
+        {
+            return Ok(rows);
+        }
         let cells: Vec<String> = columns.iter().map(|column| cell::select(column)).collect();
         let sql = format!(
             "select {} from {table} not indexed where {condition} limit {rows_max}",
             cells.join(", ")
         );
         let mut rows = Vec::new();
-        self.each(&sql, |row| {
+        each(self.sqlite()?, &sql, |row| {
             rows.push((0..columns.len()).map(|n| cell::cell(row, n)).collect::<Result<Vec<_>, _>>()?);
             Ok(())
         })?;
@@ -196,39 +205,84 @@ impl Database {
         if self.require(table, &[]).is_err() {
             return Ok(0);
         }
+        if let Engine::Pages(pages) = &self.engine
+            && let Some(count) = pages.count(table, condition)
+        {
+            return Ok(count);
+        }
         let sql = format!("select count(*) from {table} not indexed where {condition}");
         self.number(&sql).map(|count| u64::try_from(count).unwrap_or(0))
     }
 
     /// The application's number in the header.
     pub(super) fn user_version(&mut self) -> Result<i64, Error> {
+        if let Engine::Pages(pages) = &self.engine {
+            return Ok(pages.user_version());
+        }
         self.number("select user_version + 0 from pragma_user_version")
     }
 
     fn number(&mut self, sql: &str) -> Result<i64, Error> {
         let mut number = 0;
-        self.each(sql, |row| {
+        each(self.sqlite()?, sql, |row| {
             number = row.get(0).unwrap_or(0);
             Ok(())
         })?;
         Ok(number)
     }
+}
 
-    fn each(
-        &self,
-        sql: &str,
-        mut visit: impl FnMut(&Row<'_>) -> Result<(), rusqlite::Error>,
-    ) -> Result<(), Error> {
-        let mut run = || {
-            let mut statement = self.connection.prepare(sql)?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                visit(row)?;
-            }
-            Ok(())
-        };
-        run().map_err(|error| refusal(&error))
+/// Which of the known tables there are, and their columns.
+fn tables(connection: &Connection) -> Result<BTreeMap<String, Table>, Error> {
+    let names: Vec<String> = TABLES.iter().map(|name| format!("'{name}'")).collect();
+    let names = names.join(", ");
+    let plain = "cast(s.type as text) = 'table' and cast(s.rootpage as integer) > 0";
+    let mut tables: BTreeMap<String, Table> = BTreeMap::new();
+    let sql = format!(
+        "select lower(s.name), {plain} from sqlite_schema s \
+             where s.type in ('table', 'view') and lower(s.name) in ({names}) limit {}",
+        TABLES.len() * 2
+    );
+    each(connection, &sql, |row| {
+        let plain = row.get::<_, Option<bool>>(1).ok().flatten() == Some(true);
+        // Of two by one name none is to be trusted.
+        tables
+            .entry(text(row, 0)?)
+            .and_modify(|known| known.plain = false)
+            .or_insert(Table { plain, columns: Vec::new() });
+        Ok(())
+    })?;
+    let sql = format!(
+        "select lower(s.name), x.name, x.hidden + 0 from sqlite_schema s \
+             join pragma_table_xinfo(s.name) x where {plain} and lower(s.name) in ({names})"
+    );
+    each(connection, &sql, |row| {
+        if let Some(table) = tables.get_mut(&text(row, 0)?) {
+            table.plain &= row.get::<_, i64>(2).is_ok_and(|hidden| hidden == 0);
+            table.columns.push(text(row, 1)?.to_lowercase());
+        }
+        Ok(())
+    })?;
+    for table in tables.values_mut().filter(|table| !table.plain) {
+        table.columns.clear();
     }
+    Ok(tables)
+}
+
+fn each(
+    connection: &Connection,
+    sql: &str,
+    mut visit: impl FnMut(&Row<'_>) -> Result<(), rusqlite::Error>,
+) -> Result<(), Error> {
+    let mut run = || {
+        let mut statement = connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            visit(row)?;
+        }
+        Ok(())
+    };
+    run().map_err(|error| refusal(&error))
 }
 
 /// A text as SQLite hands it out, whatever the file's encoding.

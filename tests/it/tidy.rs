@@ -36,11 +36,7 @@ const FENCES: &[Fence] = &[
         only_in: &["src/store/"],
         why: "SQL runs under a role and a caller's claims, which only the store sets",
     },
-    Fence {
-        names: &["sqlx*"],
-        only_in: &["src/store/"],
-        why: "only the store has a database",
-    },
+    Fence { names: &["sqlx*"], only_in: &["src/store/"], why: "only the store has a database" },
     Fence {
         names: &["rusqlite*"],
         only_in: &["src/formats/"],
