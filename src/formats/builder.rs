@@ -1,9 +1,12 @@
 //! SQLite databases of our own, in memory until they are handed out.
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use zeroize::{Zeroize as _, Zeroizing};
+use rusqlite::{
+    Connection, ToSql,
+    types::{Null, ToSqlOutput, ValueRef},
+};
+use zeroize::Zeroizing;
 
-use super::{Error, sqlite::connect};
+use super::{Error, sqlite::in_memory};
 
 /// A value of a row to be written.
 pub(super) enum Value<'a> {
@@ -13,43 +16,48 @@ pub(super) enum Value<'a> {
     Blob(&'a [u8]),
 }
 
-/// A database of our own, in memory until it is handed out.
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Null => Null.to_sql(),
+            Self::Integer(number) => Ok((*number).into()),
+            Self::Text(text) => Ok(ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes()))),
+            Self::Blob(bytes) => Ok(ToSqlOutput::Borrowed(ValueRef::Blob(bytes))),
+        }
+    }
+}
+
+/// A database of our own. Everything here blocks, in memory for microseconds.
 pub(super) struct Builder {
-    connection: SqliteConnection,
+    connection: Connection,
 }
 
 impl Builder {
     /// # Errors
     /// `Internal` if SQLite fails in memory.
-    pub(super) async fn start(schema: &'static str) -> Result<Self, Error> {
-        let connection = connect(SqliteConnectOptions::new().in_memory(true)).await?;
-        let mut builder = Self { connection };
-        sqlx::raw_sql(schema)
-            .execute(&mut builder.connection)
-            .await
-            .map_err(|_| Error::Internal("SQLite in memory"))?;
-        Ok(builder)
+    pub(super) fn start(schema: &'static str) -> Result<Self, Error> {
+        let connection = in_memory()?;
+        connection.execute_batch(schema).map_err(failed)?;
+        Ok(Self { connection })
     }
 
-    pub(super) async fn insert(&mut self, sql: &'static str, values: Vec<Value<'_>>) -> Result<(), Error> {
-        let mut query = sqlx::query(sql).persistent(false);
-        for value in values {
-            query = match value {
-                Value::Null => query.bind(None::<i64>),
-                Value::Integer(number) => query.bind(number),
-                Value::Text(text) => query.bind(text),
-                Value::Blob(bytes) => query.bind(bytes.to_vec()),
-            };
-        }
-        query.execute(&mut self.connection).await.map(|_| ()).map_err(|_| Error::Internal("SQLite in memory"))
+    /// # Errors
+    /// As [`Builder::start`].
+    pub(super) fn run(&mut self, sql: &'static str) -> Result<(), Error> {
+        self.connection.execute_batch(sql).map_err(failed)
+    }
+
+    pub(super) fn insert(&mut self, sql: &'static str, values: Vec<Value<'_>>) -> Result<(), Error> {
+        self.connection.execute(sql, rusqlite::params_from_iter(values)).map(|_| ()).map_err(failed)
     }
 
     /// The bytes of the database as a file would hold them.
-    pub(super) async fn finish(mut self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let mut buffer =
-            self.connection.serialize(None).await.map_err(|_| Error::Internal("SQLite in memory"))?;
-        let bytes = Zeroizing::new(buffer.to_vec());
-        buffer.zeroize();
-        Ok(bytes)
+    pub(super) fn finish(self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let data = self.connection.serialize("main").map_err(failed)?;
+        Ok(Zeroizing::new(data.to_vec()))
     }
+}
+
+fn failed(_: rusqlite::Error) -> Error {
+    Error::Internal("SQLite in memory")
 }

@@ -1,12 +1,12 @@
 //! Single values of foreign databases, measured before they are fetched.
 
-use sqlx::{Row as _, sqlite::SqliteRow};
+use rusqlite::{Row, types::ValueRef};
 use zeroize::Zeroizing;
 
 use super::Error;
 
 /// Larger cells are not fetched, only measured.
-const CELL_LENGTH_MAX: u64 = 1024;
+pub(super) const CELL_LENGTH_MAX: u64 = 1024;
 
 /// One value as stored; SQLite's column types do not bind.
 pub(super) enum Cell {
@@ -22,52 +22,29 @@ pub(super) enum Cell {
     },
 }
 
-/// How a database stores its texts.
-#[derive(Clone, Copy)]
-pub(super) enum Encoding {
-    Utf8,
-    Utf16Le,
-    Utf16Be,
-}
-
-impl Encoding {
-    pub(super) fn utf8(self, stored: &[u8]) -> Zeroizing<Vec<u8>> {
-        let unit: fn([u8; 2]) -> u16 = match self {
-            Self::Utf8 => return Zeroizing::new(stored.to_vec()),
-            Self::Utf16Le => u16::from_le_bytes,
-            Self::Utf16Be => u16::from_be_bytes,
-        };
-        let units = stored.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
-        let text: String =
-            char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
-        Zeroizing::new(text.into_bytes())
-    }
-}
-
-/// What to select of a column to get its cell: kind, length, and the value unless it is too large. All are
-/// expressions, so that the column's declared type, which may be anything, does not matter.
-pub(super) fn select(n: usize, column: &str) -> String {
+/// What to select of a column to get its cell: the value, or its length if it is too large. Expressions, so that the
+/// column's declared type, which may be anything, does not matter.
+pub(super) fn select(column: &str) -> String {
     format!(
-        "case typeof({column}) when 'integer' then 1 when 'real' then 2 when 'text' then 3 when 'blob' then 4 \
-         else 0 end as t{n}, ifnull(octet_length({column}), 0) as l{n}, \
-         case when octet_length({column}) > {CELL_LENGTH_MAX} then null \
-         when typeof({column}) = 'text' then cast({column} as blob) else {column} end as v{n}"
+        "iif(octet_length({column}) > {CELL_LENGTH_MAX}, null, {column}), \
+         iif(octet_length({column}) > {CELL_LENGTH_MAX}, \
+         octet_length({column}) * iif(typeof({column}) = 'text', -1, 1), 0)"
     )
 }
 
 /// The `n`th cell of a row that was asked for by [`select`].
-pub(super) fn cell(row: &SqliteRow, n: usize, encoding: Encoding) -> Result<Cell, sqlx::Error> {
-    let kind: i64 = row.try_get(n * 3)?;
-    let length = u64::try_from(row.try_get::<i64, _>(n * 3 + 1)?).unwrap_or(u64::MAX);
-    let value = n * 3 + 2;
-    Ok(match kind {
-        1 => Cell::Integer(row.try_get(value)?),
-        2 => Cell::Real(row.try_get(value)?),
-        3 | 4 if length > CELL_LENGTH_MAX => Cell::Oversize { is_text: kind == 3, length },
-        3 | 4 if length == 0 => Cell::Blob(Zeroizing::new(Vec::new())),
-        3 => Cell::Text(encoding.utf8(row.try_get(value)?)),
-        4 => Cell::Blob(Zeroizing::new(row.try_get::<&[u8], _>(value)?.to_vec())),
-        _ => Cell::Null,
+pub(super) fn cell(row: &Row<'_>, n: usize) -> Result<Cell, rusqlite::Error> {
+    let oversize: i64 = row.get(n * 2 + 1).unwrap_or(0);
+    if oversize != 0 {
+        return Ok(Cell::Oversize { is_text: oversize < 0, length: oversize.unsigned_abs() });
+    }
+    Ok(match row.get_ref(n * 2)? {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(number) => Cell::Integer(number),
+        ValueRef::Real(number) => Cell::Real(number),
+        ValueRef::Text([]) | ValueRef::Blob([]) => Cell::Blob(Zeroizing::new(Vec::new())),
+        ValueRef::Text(text) => Cell::Text(Zeroizing::new(text.to_vec())),
+        ValueRef::Blob(bytes) => Cell::Blob(Zeroizing::new(bytes.to_vec())),
     })
 }
 

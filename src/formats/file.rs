@@ -19,9 +19,9 @@ use nix::{
 use zeroize::Zeroizing;
 
 use super::{
-    Addresses, Error, LegacyFingerprint, Note, Parsed, SIZE_MAX,
+    Addresses, Error, LegacyFingerprint, Note, Parsed, SIZE_MAX, blocking,
     detect::SQLITE_MAGIC,
-    parse, parse_database,
+    parse_blocking, parse_database,
     sqlite::{Database, check_length},
 };
 use crate::domain::material::Format;
@@ -55,18 +55,22 @@ pub struct SourceFile {
 /// One refusal per trap, see [`Error`]: among them `OutsideFolder`, `NotRegular`, `Unreadable`, `Locked` while
 /// another program writes, `Changing`.
 pub async fn read_file(root: &Path, path: &Path, addresses: &Addresses) -> Result<SourceFile, Error> {
-    let (root, path) = (root.to_owned(), path.to_owned());
-    let is_session_name = path.extension().is_some_and(|name| name.eq_ignore_ascii_case("session"));
-    let task = tokio::task::spawn_blocking(move || load(&root, &path));
-    let files = tokio::time::timeout(TIME_MAX, task)
-        .await
-        .map_err(|_| Error::TimeLimit)?
-        .map_err(|_| Error::Internal("reading task"))??;
+    let (root, path, addresses) = (root.to_owned(), path.to_owned(), addresses.clone());
+    blocking(TIME_MAX, move || read_file_blocking(&root, &path, &addresses)).await
+}
+
+/// [`read_file`] for those who may wait.
+///
+/// # Errors
+/// As [`read_file`], except that a file system which hangs is waited for.
+pub fn read_file_blocking(root: &Path, path: &Path, addresses: &Addresses) -> Result<SourceFile, Error> {
+    let files = load(root, path)?;
     let mut parsed = match &files.scratch {
-        Some(scratch) => parse_copy(scratch, addresses).await?,
-        None => parse(&files.main, None, addresses).await?,
+        Some(scratch) => parse_database(&mut Database::of_private_copy(&scratch.main())?, addresses)?,
+        None => parse_blocking(&files.main, None, addresses)?,
     };
     parsed.notes.extend(files.notes);
+    let is_session_name = path.extension().is_some_and(|name| name.eq_ignore_ascii_case("session"));
     if is_session_name && !files.main.starts_with(SQLITE_MAGIC) {
         match parsed.format {
             // Its oldest releases wrote JSON under this name.
@@ -94,14 +98,6 @@ struct Files {
     scratch: Option<Scratch>,
     fingerprint: LegacyFingerprint,
     notes: Vec<Note>,
-}
-
-/// Lets SQLite settle a private copy, and reads that.
-async fn parse_copy(scratch: &Scratch, addresses: &Addresses) -> Result<Parsed, Error> {
-    let mut database = Database::of_private_copy(&scratch.main()).await?;
-    let parsed = parse_database(&mut database, addresses).await;
-    database.close().await;
-    parsed
 }
 
 fn load(root: &Path, path: &Path) -> Result<Files, Error> {

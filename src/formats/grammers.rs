@@ -35,19 +35,19 @@ const SCHEMA: &str = "
     create table channel_state (peer_id integer not null, pts integer not null, primary key (peer_id));
     pragma user_version = 1;";
 
-pub(super) async fn read(database: &mut Database, addresses: &Addresses) -> Result<Parsed, Error> {
-    let version = database.user_version().await?;
+pub(super) fn read(database: &mut Database, addresses: &Addresses) -> Result<Parsed, Error> {
+    let version = database.user_version()?;
     if version != VERSION {
         return Err(Error::UnknownVersion(version));
     }
-    let homes = database.rows("dc_home", &["dc_id"], "true", 2).await?;
+    let homes = database.rows("dc_home", &["dc_id"], "true", 2)?;
     let home_dc = match homes.as_slice() {
         [] => HOME_DEFAULT,
         [row] => key::home_dc(row[0].integer().ok_or(Error::DataCentre(0))?)?,
         _ => return Err(Error::SeveralSessions),
     };
     let mut notes = Vec::new();
-    let keys = keys(database, &mut notes).await?;
+    let keys = keys(database, &mut notes)?;
     let home = keys.get(&home_dc).ok_or(Error::NoKey)?;
     if let Some(address) = home.address {
         address::judge(home_dc, address, addresses, &mut notes);
@@ -55,18 +55,18 @@ pub(super) async fn read(database: &mut Database, addresses: &Addresses) -> Resu
     let mut material = key::material(home_dc, home.auth_key.clone(), None);
     material.keys = keys;
     if database.has("peer_info") {
-        let own = database.rows("peer_info", &["peer_id", "subtype"], "subtype & 1", 1).await?;
+        let own = database.rows("peer_info", &["peer_id", "subtype"], "subtype & 1", 1)?;
         if let Some([id, subtype]) = own.first().map(Vec::as_slice) {
             material.telegram_user_id = key::user_id(id.integer().unwrap_or(0), &mut notes);
             material.is_bot = subtype.integer().map(|bits| bits & BOT != 0);
         }
     }
-    material.updates = updates(database, &mut notes).await?;
-    let peers = database.count("peer_info", "subtype is null or not subtype & 1").await?;
+    material.updates = updates(database, &mut notes)?;
+    let peers = database.count("peer_info", "subtype is null or not subtype & 1")?;
     if peers > 0 {
         notes.push(Note::NotCarried(Item::Peers(peers)));
     }
-    let channels = database.count("channel_state", "true").await?;
+    let channels = database.count("channel_state", "true")?;
     if channels > 0 {
         notes.push(Note::NotCarried(Item::ChannelStates(channels)));
     }
@@ -74,10 +74,13 @@ pub(super) async fn read(database: &mut Database, addresses: &Addresses) -> Resu
 }
 
 /// Of all data centres that have one.
-async fn keys(database: &mut Database, notes: &mut Vec<Note>) -> Result<BTreeMap<i32, DcKey>, Error> {
-    let rows = database
-        .rows("dc_option", &["dc_id", "ipv4", "ipv6", "auth_key"], "auth_key is not null", DCS_MAX + 1)
-        .await?;
+fn keys(database: &mut Database, notes: &mut Vec<Note>) -> Result<BTreeMap<i32, DcKey>, Error> {
+    let rows = database.rows(
+        "dc_option",
+        &["dc_id", "ipv4", "ipv6", "auth_key"],
+        "auth_key is not null",
+        DCS_MAX + 1,
+    )?;
     if rows.len() > DCS_MAX {
         return Err(Error::TooLarge);
     }
@@ -99,11 +102,11 @@ async fn keys(database: &mut Database, notes: &mut Vec<Note>) -> Result<BTreeMap
     Ok(keys)
 }
 
-async fn updates(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option<UpdateState>, Error> {
+fn updates(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option<UpdateState>, Error> {
     if !database.has("update_state") {
         return Ok(None);
     }
-    let rows = database.rows("update_state", &["pts", "qts", "date", "seq"], "true", 1).await?;
+    let rows = database.rows("update_state", &["pts", "qts", "date", "seq"], "true", 1)?;
     let Some(row) = rows.first() else { return Ok(None) };
     let mut numbers = row.iter().map(|cell| cell.integer().and_then(|number| i32::try_from(number).ok()));
     let mut next = || numbers.next().flatten();
@@ -114,10 +117,10 @@ async fn updates(database: &mut Database, notes: &mut Vec<Note>) -> Result<Optio
     Ok(state)
 }
 
-pub(super) async fn write(material: &Material, addresses: &Addresses) -> Result<Written, Error> {
+pub(super) fn write(material: &Material, addresses: &Addresses) -> Result<Written, Error> {
     let mut notes: Vec<Note> = key::lost_everywhere(material).into_iter().map(Note::NotCarried).collect();
-    let mut file = Builder::start(SCHEMA).await?;
-    file.insert("insert into dc_home values (?)", vec![Value::Integer(material.home_dc.into())]).await?;
+    let mut file = Builder::start(SCHEMA)?;
+    file.insert("insert into dc_home values (?)", vec![Value::Integer(material.home_dc.into())])?;
 
     // Every known data centre, with or without a key: for one that is missing, grammers takes Telegram's
     // production address, wherever the session belongs.
@@ -127,7 +130,7 @@ pub(super) async fn write(material: &Material, addresses: &Addresses) -> Result<
     for dc in dcs {
         let key = material.keys.get(&dc);
         match address::ipv4_of(dc, key, addresses) {
-            Some(ipv4) => write_dc(&mut file, dc, ipv4, key).await?,
+            Some(ipv4) => write_dc(&mut file, dc, ipv4, key)?,
             None if dc == material.home_dc => return Err(Error::AddressUnknown(dc)),
             None if key.is_some() => lost += 1,
             None => {}
@@ -136,16 +139,16 @@ pub(super) async fn write(material: &Material, addresses: &Addresses) -> Result<
     if lost > 0 {
         notes.push(Note::NotCarried(Item::OtherKeys(lost)));
     }
-    write_own_peer(&mut file, material, &mut notes).await?;
+    write_own_peer(&mut file, material, &mut notes)?;
     if let Some(state) = material.updates {
         let numbers = [state.pts, state.qts, state.date, state.seq];
         let values = numbers.into_iter().map(|number| Value::Integer(number.into())).collect();
-        file.insert("insert into update_state values (?, ?, ?, ?)", values).await?;
+        file.insert("insert into update_state values (?, ?, ?, ?)", values)?;
     }
-    Ok(Written { data: file.finish().await?, notes })
+    Ok(Written { data: file.finish()?, notes })
 }
 
-async fn write_dc(file: &mut Builder, dc: i32, ipv4: SocketAddrV4, key: Option<&DcKey>) -> Result<(), Error> {
+fn write_dc(file: &mut Builder, dc: i32, ipv4: SocketAddrV4, key: Option<&DcKey>) -> Result<(), Error> {
     let ipv6 = match key.and_then(|key| key.address) {
         Some(SocketAddr::V6(address)) => address,
         // The column must not be empty; the mapped address leads to the same place.
@@ -158,11 +161,11 @@ async fn write_dc(file: &mut Builder, dc: i32, ipv4: SocketAddrV4, key: Option<&
         Value::Text(ipv6.to_string()),
         auth_key,
     ];
-    file.insert("insert into dc_option values (?, ?, ?, ?)", values).await
+    file.insert("insert into dc_option values (?, ?, ?, ?)", values)
 }
 
 /// The account itself. Its access hash is not known here, and grammers takes NULL for that.
-async fn write_own_peer(file: &mut Builder, material: &Material, notes: &mut Vec<Note>) -> Result<(), Error> {
+fn write_own_peer(file: &mut Builder, material: &Material, notes: &mut Vec<Note>) -> Result<(), Error> {
     match material.telegram_user_id {
         Some(id) if (1..=USER_ID_MAX).contains(&id) => {
             if material.is_bot.is_none() {
@@ -170,7 +173,7 @@ async fn write_own_peer(file: &mut Builder, material: &Material, notes: &mut Vec
             }
             let subtype = if material.is_bot == Some(true) { SELF | BOT } else { SELF };
             let values = vec![Value::Integer(id), Value::Integer(subtype)];
-            file.insert("insert into peer_info values (?, null, ?)", values).await
+            file.insert("insert into peer_info values (?, null, ?)", values)
         }
         Some(_) => {
             notes.push(Note::NotCarried(Item::UserId));

@@ -6,8 +6,11 @@
 //! [`Note`]. This module knows no store, no Telegram connection and no caller.
 
 mod address;
+#[cfg(test)]
+mod agreement;
 mod builder;
 mod cell;
+mod columns;
 mod detect;
 mod error;
 mod file;
@@ -15,6 +18,7 @@ mod fingerprint;
 mod grammers;
 mod key;
 mod note;
+mod pages;
 mod raw;
 mod sqlite;
 mod telethon_json;
@@ -31,7 +35,7 @@ use self::{
 };
 pub use self::{
     error::Error,
-    file::{SourceFile, fingerprint_file, read_file},
+    file::{SourceFile, fingerprint_file, read_file, read_file_blocking},
     fingerprint::LegacyFingerprint,
     note::{Item, Note},
 };
@@ -42,6 +46,8 @@ pub type Addresses = BTreeMap<i32, SocketAddr>;
 
 /// The largest input that is read, in bytes.
 pub const SIZE_MAX: usize = 64 * 1024 * 1024;
+/// How long SQLite may go on beyond its time limit before it is left behind.
+const HANG_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What a session's bytes said.
 #[derive(Debug)]
@@ -67,22 +73,30 @@ impl std::fmt::Debug for Written {
 
 /// Reads a session. The format is recognised by content; `hint` only refuses any other.
 ///
-/// A SQLite database is read in memory. Its `-journal` and `-wal` are out of reach here: [`read_file`] minds them.
+/// A SQLite database is read in memory, on a thread of its own. Its `-journal` and `-wal` are out of reach here:
+/// [`read_file`] minds them.
 ///
 /// # Errors
 /// One refusal per trap, see [`Error`].
 pub async fn parse(bytes: &[u8], hint: Option<Format>, addresses: &Addresses) -> Result<Parsed, Error> {
+    if bytes.len() > SIZE_MAX || !bytes.starts_with(detect::SQLITE_MAGIC) {
+        return parse_blocking(bytes, hint, addresses);
+    }
+    let (bytes, addresses) = (Zeroizing::new(bytes.to_vec()), addresses.clone());
+    blocking(sqlite::TIME_MAX + HANG_MAX, move || parse_blocking(&bytes, hint, &addresses)).await
+}
+
+/// [`parse`] for those who may wait: a database takes up to a few seconds.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_blocking(bytes: &[u8], hint: Option<Format>, addresses: &Addresses) -> Result<Parsed, Error> {
     if bytes.len() > SIZE_MAX {
         return Err(Error::TooLarge);
     }
     let mut notes = Vec::new();
     let mut parsed = match detect::content(bytes, &mut notes)? {
-        Content::Sqlite => {
-            let mut database = Database::of_bytes(bytes, &mut notes).await?;
-            let parsed = parse_database(&mut database, addresses).await;
-            database.close().await;
-            parsed?
-        }
+        Content::Sqlite => parse_database(&mut Database::of_bytes(bytes, &mut notes)?, addresses)?,
         Content::Text(text) => parse_text(text, addresses)?,
     };
     notes.append(&mut parsed.notes);
@@ -93,10 +107,25 @@ pub async fn parse(bytes: &[u8], hint: Option<Format>, addresses: &Addresses) ->
     }
 }
 
-async fn parse_database(database: &mut Database, addresses: &Addresses) -> Result<Parsed, Error> {
+/// Runs what blocks beside the caller's own tasks, and gives it up when it hangs.
+async fn blocking<T: Send + 'static>(
+    time_max: std::time::Duration,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::time::timeout(time_max, tokio::task::spawn_blocking(work)).await {
+        Err(_) => Err(Error::TimeLimit),
+        Ok(Ok(result)) => result,
+        Ok(Err(ended)) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::Internal("reading task")),
+        },
+    }
+}
+
+fn parse_database(database: &mut Database, addresses: &Addresses) -> Result<Parsed, Error> {
     match detect::database(database)? {
-        Shape::TelethonSqlite => telethon_sqlite::read(database, addresses).await,
-        Shape::Grammers => grammers::read(database, addresses).await,
+        Shape::TelethonSqlite => telethon_sqlite::read(database, addresses),
+        Shape::Grammers => grammers::read(database, addresses),
         Shape::TelethonString | Shape::TelethonJson | Shape::Raw => Err(Error::UnknownSchema),
     }
 }
@@ -131,6 +160,24 @@ pub fn writable(format: Format) -> Result<(), Error> {
 /// `Unsupported` for a format that is not written, `DataCentre` and `NoKey` for unsound material,
 /// `AddressUnknown` if neither the material nor `addresses` tells where its data centre is.
 pub async fn write(material: &Material, format: Format, addresses: &Addresses) -> Result<Written, Error> {
+    match format {
+        Format::TelethonSqlite | Format::PyrogramSqlite | Format::Grammers | Format::Tdata => {
+            let (material, addresses) = (material.clone(), addresses.clone());
+            blocking(sqlite::TIME_MAX, move || write_blocking(&material, format, &addresses)).await
+        }
+        Format::TelethonString
+        | Format::PyrogramString
+        | Format::GramjsString
+        | Format::MtcuteString
+        | Format::Raw => write_blocking(material, format, addresses),
+    }
+}
+
+/// [`write()`] for those who may wait.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_blocking(material: &Material, format: Format, addresses: &Addresses) -> Result<Written, Error> {
     if material.home().is_none() {
         return Err(Error::NoKey);
     }
@@ -139,8 +186,8 @@ pub async fn write(material: &Material, format: Format, addresses: &Addresses) -
     }
     match format {
         Format::TelethonString => telethon_string::write(material, addresses),
-        Format::TelethonSqlite => telethon_sqlite::write(material, addresses).await,
-        Format::Grammers => grammers::write(material, addresses).await,
+        Format::TelethonSqlite => telethon_sqlite::write(material, addresses),
+        Format::Grammers => grammers::write(material, addresses),
         Format::Raw => raw::write(material, addresses),
         Format::PyrogramString
         | Format::PyrogramSqlite

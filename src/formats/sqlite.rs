@@ -1,32 +1,33 @@
 //! Foreign SQLite databases, opened so that nothing in them can hurt.
 //!
 //! A foreign database is code as much as data: views, virtual tables, computed columns, damaged pages. So only
-//! plain tables are read, by full scan, a few rows and small cells at a time, untrusted schema off, under a time
-//! limit. SQLite's own buffers are freed but not wiped; ours are wiped.
+//! plain tables are read, by full scan, a few rows and small cells at a time, without views, triggers and further
+//! databases, untrusted schema off, under a time limit. Everything here blocks. SQLite's own buffers are freed but
+//! not wiped; ours are wiped.
 
 use std::{
+    collections::BTreeMap,
+    io::Read as _,
     path::Path,
     time::{Duration, Instant},
 };
 
-use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _,
-    sqlite::{SqliteConnectOptions, SqliteConnection, SqliteOwnedBuf, SqliteRow},
-};
+use rusqlite::{Connection, OpenFlags, Row, config::DbConfig, limits::Limit};
 
 use super::{
     Error, Note,
-    cell::{self, Cell, Encoding},
+    cell::{self, Cell},
     detect::SQLITE_MAGIC,
+    pages::Pages,
 };
 
 /// How long the reading of one database may take; real ones take milliseconds.
-const TIME_MAX: Duration = Duration::from_secs(5);
-/// How long closing may take beyond that.
-const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+pub(super) const TIME_MAX: Duration = Duration::from_secs(5);
 /// SQLite asks this often, in its own instructions, whether the time is over.
 const STEPS_BETWEEN_LOOKS: i32 = 1000;
 const HEADER_LENGTH: usize = 100;
+/// Where the header says by two numbers whether the database is in WAL mode.
+const JOURNAL_MODE: std::ops::Range<usize> = 18..20;
 
 /// The tables of all libraries, known or only recognised.
 const TABLES: &[&str] = &[
@@ -44,18 +45,23 @@ const TABLES: &[&str] = &[
 ];
 
 struct Table {
-    name: &'static str,
     /// A plain table with plain columns; anything else is not read.
     plain: bool,
     columns: Vec<String>,
 }
 
 /// A foreign database.
-pub(super) struct Database {
-    connection: SqliteConnection,
-    encoding: Encoding,
-    tables: Vec<Table>,
-    until: Instant,
+pub(super) struct Database<'a> {
+    engine: Engine<'a>,
+    /// By their names in lower case.
+    tables: BTreeMap<String, Table>,
+}
+
+/// Who reads it.
+enum Engine<'a> {
+    /// We ourselves, as far as that goes.
+    Pages(Pages<'a>),
+    Sqlite(Connection),
 }
 
 /// Whether a file has all the pages its header counts.
@@ -75,112 +81,88 @@ pub(super) fn check_length(bytes: &[u8]) -> Result<(), Error> {
     if whole { Ok(()) } else { Err(Error::Truncated) }
 }
 
-impl Database {
+impl<'a> Database<'a> {
     /// From a copy in memory.
-    pub(super) async fn of_bytes(bytes: &[u8], notes: &mut Vec<Note>) -> Result<Self, Error> {
+    pub(super) fn of_bytes(bytes: &'a [u8], notes: &mut Vec<Note>) -> Result<Self, Error> {
         debug_assert!(bytes.starts_with(SQLITE_MAGIC), "checked by the caller");
-        let mut buffer = SqliteOwnedBuf::try_from(bytes).map_err(|_| Error::Internal("memory"))?;
-        // SQLite cannot open a WAL database in memory; without a log at hand the mode makes no difference.
-        if buffer[18..20] == [2, 2] {
-            buffer[18..20].copy_from_slice(&[1, 1]);
+        let mode = bytes.get(JOURNAL_MODE).ok_or(Error::Truncated)?;
+        if mode == [2, 2] {
             notes.push(Note::WalWithoutLog);
         }
-        let mut connection = connect(SqliteConnectOptions::new().in_memory(true)).await?;
-        connection.deserialize(None, buffer, true).await.map_err(|error| refusal(&error))?;
-        Self::open(connection).await
+        match Pages::open(bytes) {
+            Some(pages) => Ok(Self::of_pages(pages)),
+            None => Self::in_sqlite(bytes),
+        }
+    }
+
+    fn of_pages(pages: Pages<'a>) -> Self {
+        let table = |(name, columns): (&str, &[String])| {
+            (name.to_owned(), Table { plain: true, columns: columns.to_vec() })
+        };
+        let tables = pages.tables().filter(|(name, _)| TABLES.contains(name)).map(table).collect();
+        Self { engine: Engine::Pages(pages), tables }
+    }
+
+    pub(super) fn in_sqlite(bytes: &[u8]) -> Result<Self, Error> {
+        let (head, rest) = bytes.split_at_checked(HEADER_LENGTH).ok_or(Error::Truncated)?;
+        let mut head: Vec<u8> = head.to_vec();
+        // SQLite cannot open a WAL database in memory; without a log at hand the mode makes no difference.
+        if head[JOURNAL_MODE] == [2, 2] {
+            head[JOURNAL_MODE].copy_from_slice(&[1, 1]);
+        }
+        let mut connection = in_memory()?;
+        connection
+            .deserialize_read_exact("main", head.chain(rest), bytes.len(), true)
+            .map_err(|error| refusal(&error))?;
+        Self::open(connection)
+    }
+
+    /// Whether SQLite was not needed.
+    #[cfg(test)]
+    pub(super) fn is_read_by_ourselves(&self) -> bool {
+        matches!(self.engine, Engine::Pages(_))
+    }
+
+    /// SQLite, which is started if it was not needed until now.
+    fn sqlite(&mut self) -> Result<&Connection, Error> {
+        if let Engine::Pages(pages) = &self.engine {
+            *self = Self::in_sqlite(pages.bytes())?;
+        }
+        match &self.engine {
+            Engine::Sqlite(connection) => Ok(connection),
+            Engine::Pages(_) => Err(Error::Internal("SQLite did not start")),
+        }
     }
 
     /// From a private copy that SQLite may repair, given its `-journal` or `-wal`.
-    pub(super) async fn of_private_copy(path: &Path) -> Result<Self, Error> {
-        Self::open(connect(SqliteConnectOptions::new().filename(path)).await?).await
+    pub(super) fn of_private_copy(path: &Path) -> Result<Self, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| refusal(&error))?;
+        harden(&connection).map_err(|error| refusal(&error))?;
+        Self::open(connection)
     }
 
-    async fn open(connection: SqliteConnection) -> Result<Self, Error> {
+    fn open(connection: Connection) -> Result<Self, Error> {
         let until = Instant::now() + TIME_MAX;
-        let mut database = Self { connection, encoding: Encoding::Utf8, tables: Vec::new(), until };
-        match database.look_around().await {
-            Ok(()) => Ok(database),
-            Err(error) => {
-                database.close().await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn look_around(&mut self) -> Result<(), Error> {
-        let until = self.until;
-        self.connection
-            .lock_handle()
-            .await
-            .map_err(|error| refusal(&error))?
-            .set_progress_handler(STEPS_BETWEEN_LOOKS, move || Instant::now() < until);
-        self.encoding = self.look_up_encoding().await?;
-        for name in TABLES {
-            if let Some(table) = self.look_up(name).await? {
-                self.tables.push(table);
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until SQLite is done with the file. Dropping closes it too, a little later.
-    pub(super) async fn close(self) {
-        // Nothing was written that could be lost, and a SQLite that hangs is left behind.
-        let _ = tokio::time::timeout(CLOSE_TIME_MAX, self.connection.close()).await;
-    }
-
-    /// Texts arrive as they are stored.
-    async fn look_up_encoding(&mut self) -> Result<Encoding, Error> {
-        let rows = self.fetch("select cast('a' as blob) as letter".to_owned()).await?;
-        let letter: &[u8] =
-            rows.first().ok_or(Error::Corrupt)?.try_get(0).map_err(|error| refusal(&error))?;
-        match letter {
-            b"a" => Ok(Encoding::Utf8),
-            b"a\0" => Ok(Encoding::Utf16Le),
-            b"\0a" => Ok(Encoding::Utf16Be),
-            _ => Err(Error::Corrupt),
-        }
-    }
-
-    async fn look_up(&mut self, name: &'static str) -> Result<Option<Table>, Error> {
-        let sql = format!(
-            "select cast(type as text) = 'table' and cast(rootpage as integer) > 0 as plain \
-             from sqlite_schema where lower(name) = '{name}' and type in ('table', 'view') limit 2"
-        );
-        let found = self.fetch(sql).await?;
-        if found.is_empty() {
-            return Ok(None);
-        }
-        let mut plain = found.len() == 1;
-        for row in &found {
-            plain &= row.try_get::<Option<i64>, _>(0).ok().flatten() == Some(1);
-        }
-        let mut columns = Vec::new();
-        if plain {
-            let sql = format!(
-                "select cast(name as blob) as name, hidden + 0 as hidden from pragma_table_xinfo('{name}')"
-            );
-            for row in self.fetch(sql).await? {
-                plain &= row.try_get::<i64, _>(1).is_ok_and(|hidden| hidden == 0);
-                let column: &[u8] = row.try_get(0).map_err(|error| refusal(&error))?;
-                columns.push(String::from_utf8_lossy(&self.encoding.utf8(column)).to_lowercase());
-            }
-        }
-        Ok(Some(Table { name, plain, columns }))
+        connection
+            .progress_handler(STEPS_BETWEEN_LOOKS, Some(move || Instant::now() >= until))
+            .map_err(|error| refusal(&error))?;
+        let tables = tables(&connection)?;
+        Ok(Self { engine: Engine::Sqlite(connection), tables })
     }
 
     pub(super) fn has(&self, table: &str) -> bool {
-        self.tables.iter().any(|known| known.name == table)
+        self.tables.contains_key(table)
     }
 
     pub(super) fn has_column(&self, table: &str, column: &str) -> bool {
-        self.tables.iter().any(|known| known.name == table && known.columns.iter().any(|name| name == column))
+        self.tables.get(table).is_some_and(|table| table.columns.iter().any(|name| name == column))
     }
 
     /// # Errors
     /// `UnknownSchema` without the table or a column, `NotATable` if it is something else.
     pub(super) fn require(&self, table: &str, columns: &[&str]) -> Result<(), Error> {
-        let found = self.tables.iter().find(|known| known.name == table).ok_or(Error::UnknownSchema)?;
+        let found = self.tables.get(table).ok_or(Error::UnknownSchema)?;
         if !found.plain {
             return Err(Error::NotATable);
         }
@@ -192,7 +174,7 @@ impl Database {
     }
 
     /// The first rows of a plain table, up to `rows_max`. Names and condition are constants of this program.
-    pub(super) async fn rows(
+    pub(super) fn rows(
         &mut self,
         table: &'static str,
         columns: &[&'static str],
@@ -200,70 +182,140 @@ impl Database {
         rows_max: usize,
     ) -> Result<Vec<Vec<Cell>>, Error> {
         self.require(table, columns)?;
-        let cells: Vec<String> =
-            columns.iter().enumerate().map(|(n, column)| cell::select(n, column)).collect();
+        if let Engine::Pages(pages) = &self.engine
+            && let Some(rows) = pages.rows(table, columns, condition, rows_max)
+        {
+            return Ok(rows);
+        }
+        let cells: Vec<String> = columns.iter().map(|column| cell::select(column)).collect();
         let sql = format!(
             "select {} from {table} not indexed where {condition} limit {rows_max}",
             cells.join(", ")
         );
-        let rows = self.fetch(sql).await?;
-        rows.iter()
-            .map(|row| {
-                (0..columns.len())
-                    .map(|n| cell::cell(row, n, self.encoding))
-                    .collect::<Result<Vec<_>, sqlx::Error>>()
-            })
-            .collect::<Result<_, _>>()
-            .map_err(|error| refusal(&error))
+        let mut rows = Vec::new();
+        each(self.sqlite()?, &sql, |row| {
+            rows.push((0..columns.len()).map(|n| cell::cell(row, n)).collect::<Result<Vec<_>, _>>()?);
+            Ok(())
+        })?;
+        Ok(rows)
     }
 
     /// How many rows of a plain table meet a condition; 0 without the table.
-    pub(super) async fn count(&mut self, table: &'static str, condition: &'static str) -> Result<u64, Error> {
+    pub(super) fn count(&mut self, table: &'static str, condition: &'static str) -> Result<u64, Error> {
         if self.require(table, &[]).is_err() {
             return Ok(0);
         }
-        let rows =
-            self.fetch(format!("select count(*) as n from {table} not indexed where {condition}")).await?;
-        let count = rows.first().and_then(|row| row.try_get::<i64, _>(0).ok()).unwrap_or(0);
-        Ok(u64::try_from(count).unwrap_or(0))
+        if let Engine::Pages(pages) = &self.engine
+            && let Some(count) = pages.count(table, condition)
+        {
+            return Ok(count);
+        }
+        let sql = format!("select count(*) from {table} not indexed where {condition}");
+        self.number(&sql).map(|count| u64::try_from(count).unwrap_or(0))
     }
 
     /// The application's number in the header.
-    pub(super) async fn user_version(&mut self) -> Result<i64, Error> {
-        let rows = self.fetch("select user_version + 0 as v from pragma_user_version".to_owned()).await?;
-        Ok(rows.first().and_then(|row| row.try_get::<i64, _>(0).ok()).unwrap_or(0))
+    pub(super) fn user_version(&mut self) -> Result<i64, Error> {
+        if let Engine::Pages(pages) = &self.engine {
+            return Ok(pages.user_version());
+        }
+        self.number("select user_version + 0 from pragma_user_version")
     }
 
-    async fn fetch(&mut self, sql: String) -> Result<Vec<SqliteRow>, Error> {
-        // The progress handler stops SQLite; the timer is for what it does between two steps.
-        let until = tokio::time::Instant::from_std(self.until + CLOSE_TIME_MAX);
-        let rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(&mut self.connection);
-        tokio::time::timeout_at(until, rows)
-            .await
-            .map_err(|_| Error::TimeLimit)?
-            .map_err(|error| refusal(&error))
+    fn number(&mut self, sql: &str) -> Result<i64, Error> {
+        let mut number = 0;
+        each(self.sqlite()?, sql, |row| {
+            number = row.get(0).unwrap_or(0);
+            Ok(())
+        })?;
+        Ok(number)
     }
 }
 
-pub(super) async fn connect(options: SqliteConnectOptions) -> Result<SqliteConnection, Error> {
-    options
-        .disable_statement_logging()
-        .busy_timeout(Duration::ZERO)
-        .pragma("trusted_schema", "OFF")
-        .pragma("cell_size_check", "ON")
-        .thread_name(|_| "usm-format".to_owned())
-        .connect()
-        .await
-        .map_err(|error| refusal(&error))
+/// Which of the known tables there are, and their columns.
+fn tables(connection: &Connection) -> Result<BTreeMap<String, Table>, Error> {
+    let names: Vec<String> = TABLES.iter().map(|name| format!("'{name}'")).collect();
+    let names = names.join(", ");
+    let plain = "cast(s.type as text) = 'table' and cast(s.rootpage as integer) > 0";
+    let mut tables: BTreeMap<String, Table> = BTreeMap::new();
+    let sql = format!(
+        "select lower(s.name), {plain} from sqlite_schema s \
+             where s.type in ('table', 'view') and lower(s.name) in ({names}) limit {}",
+        TABLES.len() * 2
+    );
+    each(connection, &sql, |row| {
+        let plain = row.get::<_, Option<bool>>(1).ok().flatten() == Some(true);
+        // Of two by one name none is to be trusted.
+        tables
+            .entry(text(row, 0)?)
+            .and_modify(|known| known.plain = false)
+            .or_insert(Table { plain, columns: Vec::new() });
+        Ok(())
+    })?;
+    let sql = format!(
+        "select lower(s.name), x.name, x.hidden + 0 from sqlite_schema s \
+             join pragma_table_xinfo(s.name) x where {plain} and lower(s.name) in ({names})"
+    );
+    each(connection, &sql, |row| {
+        if let Some(table) = tables.get_mut(&text(row, 0)?) {
+            table.plain &= row.get::<_, i64>(2).is_ok_and(|hidden| hidden == 0);
+            table.columns.push(text(row, 1)?.to_lowercase());
+        }
+        Ok(())
+    })?;
+    for table in tables.values_mut().filter(|table| !table.plain) {
+        table.columns.clear();
+    }
+    Ok(tables)
+}
+
+fn each(
+    connection: &Connection,
+    sql: &str,
+    mut visit: impl FnMut(&Row<'_>) -> Result<(), rusqlite::Error>,
+) -> Result<(), Error> {
+    let mut run = || {
+        let mut statement = connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            visit(row)?;
+        }
+        Ok(())
+    };
+    run().map_err(|error| refusal(&error))
+}
+
+/// A text as SQLite hands it out, whatever the file's encoding.
+fn text(row: &Row<'_>, n: usize) -> Result<String, rusqlite::Error> {
+    Ok(String::from_utf8_lossy(row.get_ref(n)?.as_bytes().unwrap_or_default()).into_owned())
+}
+
+/// An empty database in memory.
+pub(super) fn in_memory() -> Result<Connection, Error> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_in_memory_with_flags(flags).map_err(|error| refusal(&error))?;
+    harden(&connection).map_err(|error| refusal(&error))?;
+    Ok(connection)
+}
+
+fn harden(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(Duration::ZERO)?;
+    for (option, value) in [
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+    ] {
+        connection.set_db_config(option, value)?;
+    }
+    connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+    connection.execute_batch("pragma cell_size_check = on")
 }
 
 /// SQLite's answers in our names. Its messages quote the file, so they go no further.
-fn refusal(error: &sqlx::Error) -> Error {
-    let code = match error {
-        sqlx::Error::Database(error) => error.code().and_then(|code| code.parse::<i32>().ok()),
-        _ => None,
-    };
-    match code.map(|code| code & 0xff) {
+fn refusal(error: &rusqlite::Error) -> Error {
+    match error.sqlite_error().map(|error| error.extended_code & 0xff) {
         Some(5 | 6) => Error::Locked,
         Some(7) => Error::Internal("memory"),
         Some(9) => Error::TimeLimit,

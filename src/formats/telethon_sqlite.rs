@@ -25,12 +25,12 @@ const SCHEMA: &str = "
     create table update_state (id integer primary key, pts integer, qts integer, date integer, seq integer);
     insert into version values (7);";
 
-pub(super) async fn read(database: &mut Database, addresses: &Addresses) -> Result<Parsed, Error> {
-    check_version(database).await?;
+pub(super) fn read(database: &mut Database, addresses: &Addresses) -> Result<Parsed, Error> {
+    check_version(database)?;
     let mut columns = vec!["dc_id", "server_address", "port", "auth_key"];
     let optional = ["takeout_id", "tmp_auth_key"];
     columns.extend(optional.into_iter().filter(|column| database.has_column("sessions", column)));
-    let mut rows = database.rows("sessions", &columns, "true", 2).await?;
+    let mut rows = database.rows("sessions", &columns, "true", 2)?;
     if rows.len() > 1 {
         return Err(Error::SeveralSessions);
     }
@@ -45,8 +45,8 @@ pub(super) async fn read(database: &mut Database, addresses: &Addresses) -> Resu
         address::judge(home_dc, address, addresses, &mut notes);
     }
     let mut material = key::material(home_dc, auth_key, address);
-    material.telegram_user_id = own_id(database, &mut notes).await?;
-    material.updates = updates(database, &mut notes).await?;
+    material.telegram_user_id = own_id(database, &mut notes)?;
+    material.updates = updates(database, &mut notes)?;
 
     // Releases 1.43 and 1.44 leave an empty blob in the place of the takeout id.
     if cell("takeout_id").is_some_and(|cell| cell.integer().is_some()) {
@@ -60,7 +60,7 @@ pub(super) async fn read(database: &mut Database, addresses: &Addresses) -> Resu
         ("update_state", Item::ChannelStates),
         ("sent_files", Item::SentFiles),
     ] {
-        let count = database.count(table, if table == "sent_files" { "true" } else { "id <> 0" }).await?;
+        let count = database.count(table, if table == "sent_files" { "true" } else { "id <> 0" })?;
         if count > 0 {
             notes.push(Note::NotCarried(item(count)));
         }
@@ -68,8 +68,8 @@ pub(super) async fn read(database: &mut Database, addresses: &Addresses) -> Resu
     Ok(Parsed { material, format: Format::TelethonSqlite, notes })
 }
 
-async fn check_version(database: &mut Database) -> Result<(), Error> {
-    let rows = database.rows("version", &["version"], "true", 2).await?;
+fn check_version(database: &mut Database) -> Result<(), Error> {
+    let rows = database.rows("version", &["version"], "true", 2)?;
     match rows.as_slice() {
         [row] => match row[0].integer() {
             Some(version) if VERSIONS.contains(&version) => Ok(()),
@@ -97,11 +97,11 @@ fn told_address(
 }
 
 /// Since 1.28 a peer of id 0 holds the account's own id in the place of the access hash.
-async fn own_id(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option<i64>, Error> {
+fn own_id(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option<i64>, Error> {
     if !database.has("entities") {
         return Ok(None);
     }
-    let rows = database.rows("entities", &["hash"], "id = 0", 1).await?;
+    let rows = database.rows("entities", &["hash"], "id = 0", 1)?;
     Ok(match rows.first().map(|row| &row[0]) {
         None => None,
         Some(cell) => key::user_id(cell.integer().unwrap_or(0), notes),
@@ -109,11 +109,11 @@ async fn own_id(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option
 }
 
 /// The row of id 0 is the account's, the others are channels'.
-async fn updates(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option<UpdateState>, Error> {
+fn updates(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option<UpdateState>, Error> {
     if !database.has("update_state") {
         return Ok(None);
     }
-    let rows = database.rows("update_state", &["pts", "qts", "date", "seq"], "id = 0", 1).await?;
+    let rows = database.rows("update_state", &["pts", "qts", "date", "seq"], "id = 0", 1)?;
     let Some(row) = rows.first() else { return Ok(None) };
     let number = |value: Option<i64>| value.and_then(|value| i32::try_from(value).ok());
     let state = (|| {
@@ -130,7 +130,7 @@ async fn updates(database: &mut Database, notes: &mut Vec<Note>) -> Result<Optio
     Ok(state)
 }
 
-pub(super) async fn write(material: &Material, addresses: &Addresses) -> Result<Written, Error> {
+pub(super) fn write(material: &Material, addresses: &Addresses) -> Result<Written, Error> {
     let home = material.home().ok_or(Error::NoKey)?;
     // With an IPv6 address Telethon's default settings move the key to DC 2, where it is worthless.
     let address = address::ipv4_of(material.home_dc, Some(home), addresses)
@@ -139,7 +139,7 @@ pub(super) async fn write(material: &Material, addresses: &Addresses) -> Result<
     if home.address.is_some_and(|told| told.is_ipv6()) {
         notes.push(Note::AddressReplaced);
     }
-    let mut file = Builder::start(SCHEMA).await?;
+    let mut file = Builder::start(SCHEMA)?;
     file.insert(
         "insert into sessions values (?, ?, ?, ?, ?)",
         vec![
@@ -149,15 +149,14 @@ pub(super) async fn write(material: &Material, addresses: &Addresses) -> Result<
             Value::Blob(home.auth_key.expose_secret()),
             Value::Null,
         ],
-    )
-    .await?;
+    )?;
     if let Some(id) = material.telegram_user_id {
-        file.insert("insert into entities (id, hash) values (0, ?)", vec![Value::Integer(id)]).await?;
+        file.insert("insert into entities (id, hash) values (0, ?)", vec![Value::Integer(id)])?;
     }
     if let Some(state) = material.updates {
         let numbers = [state.pts, state.qts, state.date, state.seq];
         let values = numbers.into_iter().map(|number| Value::Integer(number.into())).collect();
-        file.insert("insert into update_state values (0, ?, ?, ?, ?)", values).await?;
+        file.insert("insert into update_state values (0, ?, ?, ?, ?)", values)?;
     }
-    Ok(Written { data: file.finish().await?, notes })
+    Ok(Written { data: file.finish()?, notes })
 }

@@ -36,10 +36,11 @@ const FENCES: &[Fence] = &[
         only_in: &["src/store/"],
         why: "SQL runs under a role and a caller's claims, which only the store sets",
     },
+    Fence { names: &["sqlx*"], only_in: &["src/store/"], why: "only the store has a database" },
     Fence {
-        names: &["sqlx*"],
-        only_in: &["src/store/", "src/formats/"],
-        why: "only the store has a database, and only formats open foreign SQLite files",
+        names: &["rusqlite*"],
+        only_in: &["src/formats/"],
+        why: "only formats open foreign SQLite files",
     },
     Fence {
         names: &["fred"],
