@@ -31,15 +31,19 @@ const HEADER_LENGTH: usize = 100;
 /// The tables of all libraries, known or only recognised.
 const TABLES: &[&str] = &[
     "channel_state",
+    "channelstate",
     "datacenter",
     "dc_home",
     "dc_option",
     "entities",
     "mtcute_migrations",
     "peer_info",
+    "peers",
     "sent_files",
     "sessions",
+    "state",
     "update_state",
+    "user",
     "version",
 ];
 
