@@ -153,13 +153,14 @@ fn unmarked_string(text: &str) -> Result<Shape, Error> {
         Err(_) if version => return Err(Error::StringVersion),
         Err(error) => return Err(error),
     };
-    // Data centre 3 looks like mtcute's version, so lengths come first.
-    if pyrogram_string::has_length(&bytes) {
+    // Packed, a string of MTKruto's can have a length of Pyrogram's, but no string of Pyrogram's has its layout. And data
+    // centre 3 looks like mtcute's version, which Pyrogram's lengths rule out.
+    if mtkruto_string::is_one(&bytes) {
+        Ok(Shape::MtkrutoString)
+    } else if pyrogram_string::has_length(&bytes) {
         Ok(Shape::PyrogramString)
     } else if mtcute_string::is_like_one(&bytes) {
         Ok(Shape::MtcuteString)
-    } else if mtkruto_string::is_one(&bytes) {
-        Ok(Shape::MtkrutoString)
     } else if version {
         Err(Error::StringVersion)
     } else {
@@ -175,6 +176,7 @@ struct Fields {
     server_address: Option<IgnoredAny>,
     auth_key: Option<IgnoredAny>,
     test_mode: Option<IgnoredAny>,
+    dc_id: Option<IgnoredAny>,
     #[serde(rename = "Version")]
     version: Option<IgnoredAny>,
     #[serde(rename = "Data")]
@@ -192,7 +194,7 @@ fn json(text: &str) -> Result<Shape, Error> {
     } else if fields.auth_key_data.is_some() || (fields.server_address.is_some() && fields.auth_key.is_none())
     {
         Ok(Shape::TelethonJson)
-    } else if fields.auth_key.is_some() && fields.test_mode.is_some() {
+    } else if fields.dc_id.is_some() && fields.test_mode.is_some() {
         Ok(Shape::PyrogramJson)
     } else if fields.version.is_some() && fields.data.is_some() {
         Ok(Shape::GotdJson)

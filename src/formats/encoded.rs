@@ -19,6 +19,10 @@ const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, CONFIG
 /// # Errors
 /// `StringMalformed`, with what is wrong.
 pub(super) fn url_safe(text: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let padding = text.len() - text.trim_end_matches('=').len();
+    if padding > 0 && !text.len().is_multiple_of(4) {
+        return Err(Error::StringMalformed("a part of its padding is missing"));
+    }
     decode(&URL_SAFE, text).ok_or_else(|| {
         Error::StringMalformed(if decode(&STANDARD, text).is_some() {
             "it is in the standard alphabet of base64, where the URL-safe one belongs"

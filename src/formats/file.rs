@@ -69,8 +69,8 @@ pub async fn read_file(root: &Path, path: &Path, addresses: &Addresses) -> Resul
     parsed.notes.extend(files.notes);
     if is_session_name && !files.main.starts_with(SQLITE_MAGIC) {
         match parsed.format {
-            // Its oldest releases wrote JSON under this name.
-            Format::TelethonSqlite => {}
+            // The oldest releases wrote JSON under this name.
+            Format::TelethonSqlite | Format::PyrogramSqlite => {}
             _ => parsed.notes.push(Note::NameUnlikeContent),
         }
     }

@@ -36,7 +36,7 @@ fn has_address(bytes: &[u8]) -> bool {
         return false;
     }
     let length = usize::from(u16::from_be_bytes([bytes[1], bytes[2]]));
-    length <= ADDRESS_LENGTH_MAX
+    (1..=ADDRESS_LENGTH_MAX).contains(&length)
         && bytes.len() == LENGTH_BARE + length
         && bytes[3..3 + length].iter().all(u8::is_ascii_graphic)
 }
