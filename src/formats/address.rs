@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
-use super::{Addresses, Error, Note};
+use super::{Addresses, Error, Item, Note};
 use crate::domain::material::DcKey;
 
 /// Addresses that libraries have shipped for Telegram's production data centres.
@@ -27,6 +27,8 @@ const TEST_IPV6: [Ipv6Addr; 3] = [
 
 /// The port Telegram's clients use when a source tells none.
 const PORT_DEFAULT: u16 = 443;
+/// The port libraries use for test data centres.
+const TEST_PORT: u16 = 80;
 
 /// What a source told as host and port of one data centre.
 pub(super) fn told(
@@ -65,14 +67,42 @@ pub(super) fn usable(address: SocketAddr) -> Result<SocketAddr, Error> {
 
 /// Notes what an address tells about the data centre it is said to be of.
 pub(super) fn judge(dc: i32, address: SocketAddr, addresses: &Addresses, notes: &mut Vec<Note>) {
-    let is_test = match address.ip() {
-        IpAddr::V4(ip) => TEST_IPV4.contains(&ip),
-        IpAddr::V6(ip) => TEST_IPV6.contains(&ip),
-    };
-    if is_test {
+    if is_of_test_dc(address) {
         notes.push(Note::AddressOfTestDc);
     } else if dc_of(address, addresses).is_some_and(|other| other != dc) {
         notes.push(Note::AddressOfOtherDc);
+    }
+}
+
+/// The address of a session whose source has a test flag beside it, or in its place.
+pub(super) fn with_test_flag(
+    dc: i32,
+    address: Option<SocketAddr>,
+    test: bool,
+    notes: &mut Vec<Note>,
+) -> Option<SocketAddr> {
+    let shown = address.or_else(|| if test { of_test_dc(dc) } else { None });
+    if test && !shown.is_some_and(is_of_test_dc) {
+        notes.push(Note::NotCarried(Item::TestFlag));
+    }
+    shown
+}
+
+/// Whether the session belongs into Telegram's test environment, as far as its address tells.
+pub(super) fn is_test(dc: i32, key: Option<&DcKey>, addresses: &Addresses) -> bool {
+    of(dc, key, addresses).is_some_and(is_of_test_dc)
+}
+
+/// The address that a test flag stands for.
+pub(super) fn of_test_dc(dc: i32) -> Option<SocketAddr> {
+    let index = usize::try_from(dc).ok()?.checked_sub(1)?;
+    TEST_IPV4.get(index).map(|ip| SocketAddr::new(IpAddr::V4(*ip), TEST_PORT))
+}
+
+fn is_of_test_dc(address: SocketAddr) -> bool {
+    match address.ip() {
+        IpAddr::V4(ip) => TEST_IPV4.contains(&ip),
+        IpAddr::V6(ip) => TEST_IPV6.contains(&ip),
     }
 }
 

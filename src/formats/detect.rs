@@ -1,10 +1,11 @@
 //! Telling by content what a session is.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, de::IgnoredAny};
-use zeroize::Zeroizing;
 
-use super::{Error, Note, raw, sqlite, sqlite::Database};
+use super::{
+    Error, Note, encoded, gramjs_string, mtcute_string, mtkruto_string, pyrogram_string, raw, sqlite,
+    sqlite::Database,
+};
 use crate::domain::material::Format;
 
 /// What every SQLite 3 file begins with.
@@ -27,9 +28,19 @@ pub(super) enum Content<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     TelethonSqlite,
+    Telethon2,
     TelethonString,
     /// Telethon before 0.16, in files of the same name.
     TelethonJson,
+    /// Of Hydrogram, Kurigram and Pyrofork, too.
+    PyrogramSqlite,
+    PyrogramString,
+    /// Pyrogram before 1.0, in files of the same name.
+    PyrogramJson,
+    GramjsString,
+    MtcuteString,
+    MtkrutoString,
+    GotdJson,
     Grammers,
     Raw,
 }
@@ -78,10 +89,10 @@ pub(super) fn database(database: &Database) -> Result<Shape, Error> {
         return Ok(Shape::TelethonSqlite);
     }
     if database.has("sessions") && database.has_column("sessions", "test_mode") {
-        return Err(Error::Unsupported(Format::PyrogramSqlite));
+        return Ok(Shape::PyrogramSqlite);
     }
     if database.has_column("version", "version") && database.has("datacenter") {
-        return Err(Error::UnsupportedLibrary("Telethon 2"));
+        return Ok(Shape::Telethon2);
     }
     if database.has("dc_home") && database.has("dc_option") {
         return Ok(Shape::Grammers);
@@ -115,7 +126,12 @@ pub(super) fn text(text: &str) -> Result<Shape, Error> {
     if text.len() > STRING_LENGTH_MAX {
         return Err(Error::StringMalformed("longer than any session string"));
     }
-    if text.starts_with('1') { Ok(Shape::TelethonString) } else { Err(foreign_string(text)) }
+    if text.starts_with('1') {
+        let is_gramjs = gramjs_string::is_one(text);
+        Ok(if is_gramjs { Shape::GramjsString } else { Shape::TelethonString })
+    } else {
+        unmarked_string(text)
+    }
 }
 
 /// Whether a text is made of what session strings are made of, as far as it is looked at.
@@ -128,27 +144,27 @@ fn is_string_like(text: &str) -> bool {
         && sample.split(u8::is_ascii_whitespace).all(|word| word.len() >= STRING_LENGTH_MIN)
 }
 
-/// A string of another library than Telethon.
-fn foreign_string(text: &str) -> Error {
-    let bare = text.trim_end_matches('=');
-    let Ok(bytes) = URL_SAFE_NO_PAD.decode(bare).map(Zeroizing::new) else {
-        return Error::StringMalformed("characters that do not belong");
+/// A string without a version character before it: told by length and by what must be where.
+fn unmarked_string(text: &str) -> Result<Shape, Error> {
+    // Telethon's, of another version than 1.
+    let version = matches!(text.len(), 353 | 369) && text.ends_with('=');
+    let bytes = match encoded::url_safe(text) {
+        Ok(bytes) => bytes,
+        Err(_) if version => return Err(Error::StringVersion),
+        Err(error) => return Err(error),
     };
-    let flag = |at: usize| bytes.get(at).is_some_and(|byte| *byte <= 1);
-    let dc = bytes.first().is_some_and(|dc| (1..=5).contains(dc));
-    let pyrogram = match bytes.len() {
-        263 | 267 => dc && flag(1) && flag(bytes.len() - 1),
-        271 => dc && flag(5) && flag(270),
-        _ => false,
-    };
-    if pyrogram {
-        Error::Unsupported(Format::PyrogramString)
-    } else if bytes.first() == Some(&3) && bytes.len() >= 281 {
-        Error::Unsupported(Format::MtcuteString)
-    } else if matches!(text.len(), 353 | 369) {
-        Error::StringVersion
+    // Packed, a string of MTKruto's can have a length of Pyrogram's, but no string of Pyrogram's has its layout. And data
+    // centre 3 looks like mtcute's version, which Pyrogram's lengths rule out.
+    if mtkruto_string::is_one(&bytes) {
+        Ok(Shape::MtkrutoString)
+    } else if pyrogram_string::has_length(&bytes) {
+        Ok(Shape::PyrogramString)
+    } else if mtcute_string::is_like_one(&bytes) {
+        Ok(Shape::MtcuteString)
+    } else if version {
+        Err(Error::StringVersion)
     } else {
-        Error::StringMalformed("not the length of any session string")
+        Err(Error::StringMalformed("not the length of any session string"))
     }
 }
 
@@ -160,10 +176,15 @@ struct Fields {
     server_address: Option<IgnoredAny>,
     auth_key: Option<IgnoredAny>,
     test_mode: Option<IgnoredAny>,
+    dc_id: Option<IgnoredAny>,
     #[serde(rename = "Version")]
     version: Option<IgnoredAny>,
     #[serde(rename = "Data")]
     data: Option<IgnoredAny>,
+    #[serde(rename = "type")]
+    kind: Option<IgnoredAny>,
+    #[serde(rename = "data")]
+    bytes: Option<IgnoredAny>,
 }
 
 fn json(text: &str) -> Result<Shape, Error> {
@@ -173,10 +194,12 @@ fn json(text: &str) -> Result<Shape, Error> {
     } else if fields.auth_key_data.is_some() || (fields.server_address.is_some() && fields.auth_key.is_none())
     {
         Ok(Shape::TelethonJson)
-    } else if fields.auth_key.is_some() && fields.test_mode.is_some() {
-        Err(Error::Unsupported(Format::PyrogramSqlite))
+    } else if fields.dc_id.is_some() && fields.test_mode.is_some() {
+        Ok(Shape::PyrogramJson)
     } else if fields.version.is_some() && fields.data.is_some() {
-        Err(Error::UnsupportedLibrary("gotd"))
+        Ok(Shape::GotdJson)
+    } else if fields.kind.is_some() && fields.bytes.is_some() {
+        Err(Error::UnsupportedLibrary("GramJS, one file of a store folder"))
     } else {
         Err(Error::JsonUnknown)
     }

@@ -81,6 +81,10 @@ refusals! {
         "the session table has several rows and does not say which one counts; keep the right one only";
     NoKey = "no_key", MaterialInvalid,
         "it holds no authorization key: nobody is logged in with it; log in anew";
+    NotSignedIn = "not_signed_in", MaterialInvalid,
+        "it holds a key but names no account: its program connected and nobody logged in; log in anew";
+    FlagInvalid = "flag", MaterialInvalid,
+        "a field that says yes or no holds something else; the session is damaged";
     /// Its length in bytes.
     KeyLength(u64) = "key_length", MaterialInvalid,
         "the authorization key is not 256 bytes long; take the file from a backup, or log in anew";

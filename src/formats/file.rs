@@ -73,8 +73,8 @@ pub fn read_file_blocking(root: &Path, path: &Path, addresses: &Addresses) -> Re
     let is_session_name = path.extension().is_some_and(|name| name.eq_ignore_ascii_case("session"));
     if is_session_name && !files.main.starts_with(SQLITE_MAGIC) {
         match parsed.format {
-            // Its oldest releases wrote JSON under this name.
-            Format::TelethonSqlite => {}
+            // The oldest releases wrote JSON under this name.
+            Format::TelethonSqlite | Format::PyrogramSqlite => {}
             _ => parsed.notes.push(Note::NameUnlikeContent),
         }
     }

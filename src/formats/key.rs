@@ -48,6 +48,17 @@ pub(super) fn user_id(number: i64, notes: &mut Vec<Note>) -> Option<i64> {
     }
 }
 
+/// An api_id as a source told it; 0 if it told none.
+pub(super) fn api_id(number: i64, notes: &mut Vec<Note>) -> i32 {
+    match i32::try_from(number) {
+        Ok(number) if number >= 0 => number,
+        _ => {
+            notes.push(Note::ApiIdImplausible);
+            0
+        }
+    }
+}
+
 /// What a form that knows home data centre, key and address only, cannot carry; `user_id` and `updates` are
 /// for the caller, whose form may have a place for them.
 pub(super) fn lost(material: &Material) -> Vec<Note> {
@@ -61,6 +72,24 @@ pub(super) fn lost(material: &Material) -> Vec<Note> {
     }
     items.extend(lost_everywhere(material));
     items.into_iter().map(Note::NotCarried).collect()
+}
+
+/// What the material has and a form has no place for, by what the form carries beside home data centre and key.
+pub(super) fn not_carried(material: &Material, carries: impl Fn(&Item) -> bool) -> Vec<Note> {
+    let mut items = lost_everywhere(material);
+    let others = material.keys.len().saturating_sub(1) as u64;
+    for (has, item) in [
+        (others > 0, Item::OtherKeys(others)),
+        (material.home().is_some_and(|home| home.address.is_some()), Item::Address),
+        (material.telegram_user_id.is_some(), Item::UserId),
+        (material.is_bot.is_some(), Item::BotFlag),
+        (material.updates.is_some(), Item::UpdateState),
+    ] {
+        if has {
+            items.push(item);
+        }
+    }
+    items.into_iter().filter(|item| !carries(item)).map(Note::NotCarried).collect()
 }
 
 /// What no library's form carries: it belongs into the worker's own settings.

@@ -12,18 +12,29 @@ mod builder;
 mod cell;
 mod columns;
 mod detect;
+mod encoded;
 mod error;
 mod file;
 mod fingerprint;
+mod gotd_json;
+mod gramjs_string;
 mod grammers;
 mod key;
+mod mtcute_string;
+mod mtkruto_string;
 mod note;
 mod pages;
+mod pyrogram;
+mod pyrogram_json;
+mod pyrogram_sqlite;
+mod pyrogram_string;
 mod raw;
 mod sqlite;
+mod telethon2_sqlite;
 mod telethon_json;
 mod telethon_sqlite;
 mod telethon_string;
+mod tl;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -125,8 +136,11 @@ async fn blocking<T: Send + 'static>(
 fn parse_database(database: &mut Database, addresses: &Addresses) -> Result<Parsed, Error> {
     match detect::database(database)? {
         Shape::TelethonSqlite => telethon_sqlite::read(database, addresses),
+        Shape::Telethon2 => telethon2_sqlite::read(database, addresses),
+        Shape::PyrogramSqlite => pyrogram_sqlite::read(database, addresses),
         Shape::Grammers => grammers::read(database, addresses),
-        Shape::TelethonString | Shape::TelethonJson | Shape::Raw => Err(Error::UnknownSchema),
+        // These are texts.
+        _ => Err(Error::UnknownSchema),
     }
 }
 
@@ -134,8 +148,17 @@ fn parse_text(text: &str, addresses: &Addresses) -> Result<Parsed, Error> {
     match detect::text(text)? {
         Shape::TelethonString => telethon_string::read(text, addresses),
         Shape::TelethonJson => telethon_json::read(text, addresses),
+        Shape::PyrogramString => pyrogram_string::read(text, addresses),
+        Shape::PyrogramJson => pyrogram_json::read(text, addresses),
+        Shape::GramjsString => gramjs_string::read(text, addresses),
+        Shape::MtcuteString => mtcute_string::read(text, addresses),
+        Shape::MtkrutoString => mtkruto_string::read(text, addresses),
+        Shape::GotdJson => gotd_json::read(text, addresses),
         Shape::Raw => raw::read(text),
-        Shape::TelethonSqlite | Shape::Grammers => Err(Error::NotSqlite),
+        // These are databases.
+        Shape::TelethonSqlite | Shape::Telethon2 | Shape::PyrogramSqlite | Shape::Grammers => {
+            Err(Error::NotSqlite)
+        }
     }
 }
 
@@ -145,12 +168,15 @@ fn parse_text(text: &str, addresses: &Addresses) -> Result<Parsed, Error> {
 /// `Unsupported` for a form that is not written.
 pub fn writable(format: Format) -> Result<(), Error> {
     match format {
-        Format::TelethonString | Format::TelethonSqlite | Format::Grammers | Format::Raw => Ok(()),
-        Format::PyrogramString
+        Format::TelethonString
+        | Format::TelethonSqlite
+        | Format::PyrogramString
         | Format::PyrogramSqlite
         | Format::GramjsString
         | Format::MtcuteString
-        | Format::Tdata => Err(Error::Unsupported(format)),
+        | Format::Grammers
+        | Format::Raw => Ok(()),
+        Format::Tdata => Err(Error::Unsupported(format)),
     }
 }
 
@@ -189,10 +215,10 @@ pub fn write_blocking(material: &Material, format: Format, addresses: &Addresses
         Format::TelethonSqlite => telethon_sqlite::write(material, addresses),
         Format::Grammers => grammers::write(material, addresses),
         Format::Raw => raw::write(material, addresses),
-        Format::PyrogramString
-        | Format::PyrogramSqlite
-        | Format::GramjsString
-        | Format::MtcuteString
-        | Format::Tdata => Err(Error::Unsupported(format)),
+        Format::PyrogramString => pyrogram_string::write(material, addresses),
+        Format::PyrogramSqlite => pyrogram_sqlite::write(material, addresses),
+        Format::GramjsString => gramjs_string::write(material, addresses),
+        Format::MtcuteString => mtcute_string::write(material, addresses),
+        Format::Tdata => Err(Error::Unsupported(format)),
     }
 }

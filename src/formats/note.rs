@@ -28,6 +28,14 @@ pub enum Note {
     AddressReplaced,
     /// The target has to say whether the account is a bot, and the source does not: written as a user.
     AssumedUser,
+    /// The target has to name the account and say whether it is a bot, and the source does not: written as 0.
+    AssumedNobody,
+    /// The source's form is read and never written; the name of its library.
+    ReadOnlyForm(&'static str),
+    /// The target's library will take the port for a negative number, and connect to its own.
+    PortNegative,
+    /// The source's api_id cannot be one.
+    ApiIdImplausible,
     /// The source's user id cannot be one.
     UserIdImplausible,
     /// The source's update state has values that cannot be.
@@ -55,6 +63,14 @@ pub enum Item {
     SentFiles(u64),
     TakeoutId,
     TemporaryKey,
+    /// The home data centre's.
+    Address,
+    /// Of the data centre's servers for files.
+    MediaAddress,
+    /// That the session belongs into Telegram's test environment.
+    TestFlag,
+    /// When the source's library last saved it.
+    SaveTime,
     /// Session salt of a source too old to need it.
     Salt,
     Ipv6Address,
@@ -75,6 +91,10 @@ impl Note {
             Self::AddressOfTestDc => "address_of_test_dc",
             Self::AddressReplaced => "address_replaced",
             Self::AssumedUser => "assumed_user",
+            Self::AssumedNobody => "assumed_nobody",
+            Self::ReadOnlyForm(_) => "read_only_form",
+            Self::PortNegative => "port_negative",
+            Self::ApiIdImplausible => "api_id_implausible",
             Self::UserIdImplausible => "user_id_implausible",
             Self::UpdateStateImplausible => "update_state_implausible",
             Self::NotCarried(_) => "not_carried",
@@ -96,6 +116,14 @@ impl fmt::Display for Note {
             Self::AddressOfTestDc => "the address is one of Telegram's test data centres",
             Self::AddressReplaced => "the IPv6 address was replaced by an IPv4 one",
             Self::AssumedUser => "not known whether the account is a bot; written as a user",
+            Self::AssumedNobody => "not known whose account it is; written as user 0, not a bot",
+            Self::ReadOnlyForm(library) => {
+                return write!(f, "a session of {library}, which is read and never written");
+            }
+            Self::PortNegative => {
+                "a port above 32767, which the target's library takes for a negative number"
+            }
+            Self::ApiIdImplausible => "the stored api_id cannot be one and was left out",
             Self::UserIdImplausible => "the stored user id cannot be one and was left out",
             Self::UpdateStateImplausible => "the stored update state cannot be one and was left out",
             Self::NotCarried(item) => return write!(f, "not carried over: {item}"),
@@ -118,6 +146,10 @@ impl fmt::Display for Item {
             Self::SentFiles(count) => write!(f, "{count} sent files"),
             Self::TakeoutId => f.write_str("takeout id"),
             Self::TemporaryKey => f.write_str("temporary key"),
+            Self::Address => f.write_str("address of the data centre"),
+            Self::MediaAddress => f.write_str("address for files"),
+            Self::TestFlag => f.write_str("test flag"),
+            Self::SaveTime => f.write_str("time of the last save"),
             Self::Salt => f.write_str("salt"),
             Self::Ipv6Address => f.write_str("IPv6 address"),
         }

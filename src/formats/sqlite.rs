@@ -32,15 +32,19 @@ const JOURNAL_MODE: std::ops::Range<usize> = 18..20;
 /// The tables of all libraries, known or only recognised.
 const TABLES: &[&str] = &[
     "channel_state",
+    "channelstate",
     "datacenter",
     "dc_home",
     "dc_option",
     "entities",
     "mtcute_migrations",
     "peer_info",
+    "peers",
     "sent_files",
     "sessions",
+    "state",
     "update_state",
+    "user",
     "version",
 ];
 

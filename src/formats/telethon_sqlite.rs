@@ -80,7 +80,7 @@ fn check_version(database: &mut Database) -> Result<(), Error> {
     }
 }
 
-fn told_address(
+pub(super) fn told_address(
     host: &Cell,
     port: &Cell,
     notes: &mut Vec<Note>,

@@ -1,43 +1,25 @@
 //! Telethon's `StringSession`: `1`, then padded URL-safe base64 of data centre, address, port and key.
 //!
 //! GramJS writes the same version character and standard base64 of a similar layout; Telethon reads some of those
-//! without an error and gets a nonsense address. They are told apart here.
+//! without an error and gets a nonsense address. They never come here: `detect` tells them apart first.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE},
-};
+use base64::engine::general_purpose::URL_SAFE;
 use zeroize::Zeroizing;
 
-use super::{Addresses, Error, Item, Note, Parsed, Written, address, key};
+use super::{Addresses, Error, Item, Note, Parsed, Written, address, encoded, key};
 use crate::domain::material::{AUTH_KEY_LENGTH, Format, Material};
 
 const VERSION: &str = "1";
 /// Decoded lengths: data centre 1, address 4 or 16, port 2, key 256.
 const IPV4_LENGTH: usize = 1 + 4 + 2 + AUTH_KEY_LENGTH;
 const IPV6_LENGTH: usize = 1 + 16 + 2 + AUTH_KEY_LENGTH;
-/// GramJS: data centre 1, length of the address 2, port 2, key 256, and the address as text.
-const GRAMJS_LENGTH: usize = 1 + 2 + 2 + AUTH_KEY_LENGTH;
-const GRAMJS_ADDRESS_MAX: usize = 100;
 
 pub(super) fn read(text: &str, addresses: &Addresses) -> Result<Parsed, Error> {
     let encoded = text.strip_prefix(VERSION).ok_or(Error::StringVersion)?;
-    let strict = URL_SAFE.decode(encoded).map(Zeroizing::new);
-    // Only GramJS writes the standard alphabet.
-    let bytes = match strict {
-        Ok(bytes) if !is_gramjs(&bytes) => bytes,
-        Ok(_) => return Err(Error::Unsupported(Format::GramjsString)),
-        Err(_) => {
-            let foreign = STANDARD.decode(encoded).map(Zeroizing::new).is_ok_and(|bytes| is_gramjs(&bytes));
-            return Err(if foreign {
-                Error::Unsupported(Format::GramjsString)
-            } else {
-                Error::StringMalformed("it is not padded URL-safe base64")
-            });
-        }
-    };
+    let bytes = encoded::decode(&URL_SAFE, encoded)
+        .ok_or(Error::StringMalformed("it is not padded URL-safe base64"))?;
     let ip: IpAddr = match bytes.len() {
         IPV4_LENGTH => {
             let octets: [u8; 4] = bytes[1..5].try_into().expect("four bytes were sliced");
@@ -74,11 +56,6 @@ pub(super) fn write(material: &Material, addresses: &Addresses) -> Result<Writte
     bytes.extend_from_slice(&address.port().to_be_bytes());
     bytes.extend_from_slice(home.auth_key.expose_secret());
 
-    // Of the final size at once: growing would leave copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(IPV6_LENGTH.div_ceil(3) * 4 + VERSION.len()));
-    text.push_str(VERSION);
-    URL_SAFE.encode_string(&*bytes, &mut text);
-
     let mut notes = key::lost(material);
     if material.telegram_user_id.is_some() {
         notes.push(Note::NotCarried(Item::UserId));
@@ -86,38 +63,5 @@ pub(super) fn write(material: &Material, addresses: &Addresses) -> Result<Writte
     if material.updates.is_some() {
         notes.push(Note::NotCarried(Item::UpdateState));
     }
-    Ok(Written { data: Zeroizing::new(std::mem::take(&mut *text).into_bytes()), notes })
-}
-
-/// Whether the bytes carry their address as text, with its length before it.
-fn is_gramjs(bytes: &[u8]) -> bool {
-    if bytes.len() == IPV4_LENGTH || bytes.len() < GRAMJS_LENGTH {
-        return false;
-    }
-    let length = usize::from(u16::from_be_bytes([bytes[1], bytes[2]]));
-    length <= GRAMJS_ADDRESS_MAX
-        && bytes.len() == GRAMJS_LENGTH + length
-        && bytes[3..3 + length].iter().all(|byte| byte.is_ascii_graphic())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn gramjs(host: &str) -> String {
-        let mut bytes = vec![4, 0, u8::try_from(host.len()).unwrap()];
-        bytes.extend_from_slice(host.as_bytes());
-        bytes.extend_from_slice(&443_u16.to_be_bytes());
-        bytes.extend((0..=255).map(|n: u8| n ^ 0x5a));
-        format!("1{}", STANDARD.encode(bytes))
-    }
-
-    #[test]
-    fn strings_of_gramjs_are_recognised_even_where_telethon_would_read_them() {
-        let ambiguous = gramjs("149.154.167.91");
-        assert_eq!(ambiguous.len(), 369);
-        for text in [ambiguous, gramjs("vesta.web.telegram.org"), gramjs("1.1.1.1")] {
-            assert_eq!(read(&text, &Addresses::new()).unwrap_err(), Error::Unsupported(Format::GramjsString));
-        }
-    }
+    Ok(Written { data: encoded::to_text(&URL_SAFE, VERSION, &bytes), notes })
 }

@@ -152,6 +152,10 @@ async fn import_and_lend(world: &World<Outside>, scanner: &mut Scanner) {
             SessionFormat::Raw,
             SessionFormat::TelethonString,
             SessionFormat::TelethonSqlite,
+            SessionFormat::PyrogramString,
+            SessionFormat::PyrogramSqlite,
+            SessionFormat::GramjsString,
+            SessionFormat::MtcuteString,
             SessionFormat::Grammers,
         ] {
             let request = v1::AcquireLeaseRequest {

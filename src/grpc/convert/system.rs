@@ -16,8 +16,16 @@ use crate::{
 };
 
 /// Formats a session can be leased in.
-pub(crate) const FORMATS: &[Format] =
-    &[Format::TelethonString, Format::TelethonSqlite, Format::Grammers, Format::Raw];
+pub(crate) const FORMATS: &[Format] = &[
+    Format::TelethonString,
+    Format::TelethonSqlite,
+    Format::PyrogramString,
+    Format::PyrogramSqlite,
+    Format::GramjsString,
+    Format::MtcuteString,
+    Format::Grammers,
+    Format::Raw,
+];
 
 /// The store is required; without one of the others the service works in part.
 pub(crate) fn health(health: &Health, now: Timestamp) -> v1::Health {

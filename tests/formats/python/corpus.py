@@ -1,11 +1,11 @@
 """Writes session files of every kind and every trap into a folder, and beside them what a reader must say.
 
 Usage: corpus.py FOLDER. Prints one JSON list of {"file", "expect"}; `expect` is {"code": ...} for a refusal, else
-{"format", "dc", "key" (hex), "address", "user_id", "updates", "notes"}. Needs nothing but Python's own sqlite3.
+{"format", "dc", "key" (hex), "address", "user_id", "is_bot", "api_id", "updates", "notes"}. Needs nothing but Python's
+own sqlite3.
 """
 
 import base64
-import hashlib
 import json
 import os
 import shutil
@@ -13,19 +13,9 @@ import sqlite3
 import struct
 import sys
 
-DC = 4
-HOST = "149.154.167.91"
-PORT = 443
-USER = 7_000_000_001
-UPDATES = [100, 2, 1_700_000_000, 3]
-
-
-def make_key(seed):
-    return b"".join(hashlib.sha512(b"%s %d" % (seed.encode(), n)).digest() for n in range(4))
-
-
-KEY = make_key("corpus")
-OTHER_KEY = make_key("another")
+import pyrogram_files
+import strings_of_others
+from account import DC, HOST, KEY, OTHER_KEY, PORT, UPDATES, USER, make_key
 
 WITHOUT_ROWID = " without rowid"
 
@@ -131,9 +121,9 @@ class Corpus:
         self.entries.append({"file": name, "expect": expect})
 
     def good(self, name, key=KEY, dc=DC, address="%s:%d" % (HOST, PORT), user_id=None, updates=None, notes=(),
-             format="telethon-sqlite"):
-        self.expect(name, format=format, dc=dc, key=key.hex(), address=address, user_id=user_id, updates=updates,
-                    notes=list(notes))
+             format="telethon-sqlite", is_bot=None, api_id=0):
+        self.expect(name, format=format, dc=dc, key=key.hex(), address=address, user_id=user_id, is_bot=is_bot,
+                    api_id=api_id, updates=updates, notes=list(notes))
 
     def refused(self, name, code):
         self.expect(name, code=code)
@@ -217,9 +207,6 @@ def not_sessions(corpus):
         ("tdata_key.session", b"TDF$" + bytes(100), "unsupported"),
         ("utf16.session", "1abcdefgh".encode("utf-16"), "not_utf8"),
         ("utf16_le_no_mark.session", "1abcdefgh".encode("utf-16-le"), "not_utf8"),
-        ("gotd.session", b'{"Version":1,"Data":{"DC":2}}', "unsupported_library"),
-        ("pyrogram_json.session", b'{"dc_id":2,"test_mode":false,"auth_key":["a"],"user_id":1,"date":0}',
-         "unsupported"),
     ]:
         corpus.write(name, content)
         corpus.refused(name, code)
@@ -244,11 +231,6 @@ def not_sessions(corpus):
 
     database("other_sqlite.session", "unknown_schema", "create table notes (text)")
     database("no_tables.session", "unknown_schema", "create table x (y)", "drop table x")
-    database("pyrogram.session", "unsupported", "create table version (number integer primary key)",
-             "create table sessions (dc_id integer primary key, test_mode integer, auth_key blob, date integer, "
-             "user_id integer, is_bot integer)")
-    database("telethon_2.session", "unsupported_library", "create table version (version integer)",
-             "insert into version values (10)", "create table datacenter (id integer, addr text, auth blob)")
     database("mtcute.session", "unsupported_library", "create table mtcute_migrations (repo text, version integer)")
     database("grammers_v0.session", "unknown_version", "create table dc_home (dc_id integer)",
              "create table dc_option (dc_id integer, ipv4 text, ipv6 text, auth_key blob)")
@@ -515,14 +497,7 @@ def strings(corpus):
     corpus.write("string_in_it.session", good)
     corpus.good("string_in_it.session", notes=["name_unlike_content"], format="telethon-string")
 
-    def gramjs(host):
-        packed = struct.pack(">BH%dsH256s" % len(host), DC, len(host), host, PORT, KEY)
-        return b"1" + base64.b64encode(packed)
-
     bare = good.rstrip(b"=")
-    pyrogram = base64.urlsafe_b64encode(struct.pack(">BI?256sQ?", 3, 5, False, KEY, USER, False)).rstrip(b"=")
-    pyrogram_old = base64.urlsafe_b64encode(struct.pack(">B?256sI?", DC, False, KEY, 5, False)).rstrip(b"=")
-    mtcute = base64.urlsafe_b64encode(b"\x03" + bytes(30) + KEY).rstrip(b"=")
     for name, content, code in [
         ("bom", b"\xef\xbb\xbf" + good, "string_malformed"),
         ("quotes", b'"' + good + b'"', "string_malformed"),
@@ -541,13 +516,6 @@ def strings(corpus):
         ("address_0", string(ip=(0, 0, 0, 0)), "address"),
         ("2_mib", b"1" + b"A" * (2 << 20), "string_malformed"),
         ("utf16", good.decode().encode("utf-16"), "not_utf8"),
-        ("gramjs", gramjs(b"vesta.web.telegram.org"), "unsupported"),
-        ("gramjs_ambiguous", gramjs(b"149.154.167.91"), "unsupported"),
-        ("pyrogram_dc_3", pyrogram, "unsupported"),
-        ("pyrogram_old", pyrogram_old, "unsupported"),
-        ("mtcute", mtcute, "unsupported"),
-        ("random_271_bytes", base64.urlsafe_b64encode(b"\xc8" + make_key("r") + bytes(14)).rstrip(b"="),
-         "string_malformed"),
     ]:
         corpus.write("string_%s.txt" % name, content)
         corpus.refused("string_%s.txt" % name, code)
@@ -555,7 +523,8 @@ def strings(corpus):
 
 def main():
     corpus = Corpus(sys.argv[1])
-    for part in (versions, not_sessions, logged_out, odd_rows, odd_schemas, names, journals, strings):
+    for part in (versions, not_sessions, logged_out, odd_rows, odd_schemas, names, journals, strings,
+                 *strings_of_others.PARTS, *pyrogram_files.PARTS):
         part(corpus)
     json.dump(corpus.entries, sys.stdout)
 

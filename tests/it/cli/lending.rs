@@ -69,6 +69,10 @@ fn every_form_that_is_served_can_be_borrowed() {
     for (name, format) in [
         ("telethon-string", Format::TelethonString),
         ("telethon-sqlite", Format::TelethonSqlite),
+        ("pyrogram-string", Format::PyrogramString),
+        ("pyrogram-sqlite", Format::PyrogramSqlite),
+        ("gramjs-string", Format::GramjsString),
+        ("mtcute-string", Format::MtcuteString),
         ("grammers", Format::Grammers),
         ("raw", Format::Raw),
     ] {

@@ -21,6 +21,8 @@ fn answer(result: Result<&formats::Parsed, &Error>) -> Value {
         "key": hex::encode(home.auth_key.expose_secret()),
         "address": home.address.map(|address| address.to_string()),
         "user_id": material.telegram_user_id,
+        "is_bot": material.is_bot,
+        "api_id": material.api_id,
         "updates": material.updates.map(|state| [state.pts, state.qts, state.date, state.seq]),
         "notes": parsed.notes.iter().map(formats::Note::code).collect::<Vec<_>>(),
     })

@@ -11,6 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use proptest::{collection::vec, option, prelude::*};
 use usm::{
     domain::{
@@ -22,7 +26,18 @@ use usm::{
 
 use super::{addresses, full_material};
 
-const WRITTEN: [Format; 4] = [Format::TelethonString, Format::TelethonSqlite, Format::Grammers, Format::Raw];
+const WRITTEN: [Format; 8] = [
+    Format::TelethonString,
+    Format::TelethonSqlite,
+    Format::PyrogramString,
+    Format::PyrogramSqlite,
+    Format::GramjsString,
+    Format::MtcuteString,
+    Format::Grammers,
+    Format::Raw,
+];
+const STRINGS: [Format; 4] =
+    [Format::TelethonString, Format::PyrogramString, Format::GramjsString, Format::MtcuteString];
 
 /// SQLite works on threads of its own; a panic there would only look like a refusal.
 static WORKER_PANICS: AtomicUsize = AtomicUsize::new(0);
@@ -125,12 +140,20 @@ fn as_carried(material: &Material, format: Format, notes: &[Note]) -> Material {
                 assert_eq!(*count, material.keys.len() as u64 - 1);
                 carried.keys.retain(|dc, _| *dc == material.home_dc);
             }
+            Note::NotCarried(Item::Address) => {
+                carried.keys.get_mut(&material.home_dc).unwrap().address = None;
+            }
             Note::AssumedUser => carried.is_bot = Some(false),
-            Note::AddressReplaced => {}
+            // "No bot" is read as "not known" where nobody is named.
+            Note::AssumedNobody => carried.is_bot = carried.is_bot.filter(|is_bot| *is_bot),
+            Note::AddressReplaced | Note::PortNegative => {}
             other => panic!("{} of a writer", other.code()),
         }
     }
     // Where the material tells no address that the form can hold, the endpoint's is written.
+    if matches!(format, Format::PyrogramString | Format::PyrogramSqlite) {
+        return carried;
+    }
     let is_ipv4_only = matches!(format, Format::TelethonSqlite | Format::Grammers);
     for (dc, key) in &mut carried.keys {
         key.address = key
@@ -207,6 +230,58 @@ proptest! {
         if let Ok(parsed) = parse(&bytes) {
             prop_assert!(parsed.material.check().is_ok());
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn strings_of_any_bytes_are_judged_without_a_panic(
+        head in vec(0..=6_u8, 0..8), body in vec(any::<u8>(), 240..330), mark in "1?", standard in any::<bool>(),
+    ) {
+        let bytes = [head, body].concat();
+        let text = if standard { STANDARD.encode(&bytes) } else { URL_SAFE_NO_PAD.encode(&bytes) };
+        if let Ok(parsed) = parse(format!("{mark}{text}").as_bytes()) {
+            prop_assert!(parsed.material.check().is_ok());
+        }
+    }
+
+    #[test]
+    fn damaged_strings_are_refused_or_of_the_same_form(
+        material in any_material(),
+        format in proptest::sample::select(&STRINGS),
+        edits in vec((any::<prop::sample::Index>(), "[A-Za-z0-9+/=_ -]{0,3}"), 1..4),
+    ) {
+        let mut text = String::from_utf8(write(&material, format).data.to_vec()).unwrap();
+        for (at, piece) in edits {
+            let at = at.index(text.len());
+            text.replace_range(at..=at, &piece);
+        }
+        match parse(text.as_bytes()) {
+            Ok(parsed) => {
+                prop_assert!(parsed.material.check().is_ok());
+                // A changed length of the address makes one of these two of the other.
+                let marked = [Format::TelethonString, Format::GramjsString];
+                prop_assert!(
+                    parsed.format == format || (marked.contains(&parsed.format) && marked.contains(&format))
+                );
+            }
+            Err(error) => {
+                let said = format!("{error} {error:?}");
+                prop_assert!(text.len() < 16 || !said.contains(&text[text.len() / 2..text.len() / 2 + 8]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_string_is_never_a_session(
+        material in any_material(),
+        format in proptest::sample::select(&STRINGS),
+        length in any::<prop::sample::Index>(),
+    ) {
+        let text = write(&material, format).data.to_vec();
+        prop_assert!(parse(&text[..length.index(text.len())]).is_err());
     }
 }
 

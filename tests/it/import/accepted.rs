@@ -22,6 +22,10 @@ async fn every_readable_form_goes_in_and_comes_out_as_the_same_authorization(sha
     let forms = [
         ("string", Format::TelethonString, SessionFormat::TelethonString),
         ("sqlite", Format::TelethonSqlite, SessionFormat::TelethonSqlite),
+        ("pyrogram-string", Format::PyrogramString, SessionFormat::PyrogramString),
+        ("pyrogram-sqlite", Format::PyrogramSqlite, SessionFormat::PyrogramSqlite),
+        ("gramjs", Format::GramjsString, SessionFormat::GramjsString),
+        ("mtcute", Format::MtcuteString, SessionFormat::MtcuteString),
         ("grammers", Format::Grammers, SessionFormat::Grammers),
         ("raw", Format::Raw, SessionFormat::Raw),
     ];

@@ -30,7 +30,7 @@ async fn cases(world: &World) -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let string = String::from_utf8(world.written(&material, Format::TelethonString).await).expect("text");
     let pyrogram = {
         use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-        let mut bytes = vec![2, 0];
+        let mut bytes = vec![2, 7];
         bytes.extend_from_slice(material.keys[&2].auth_key.expose_secret());
         bytes.extend_from_slice(&[0; 5]);
         URL_SAFE_NO_PAD.encode(bytes)
@@ -45,7 +45,7 @@ async fn cases(world: &World) -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("string_version", "MATERIAL_INVALID", format!("2{}", &string[1..]).into_bytes()),
         ("json_malformed", "MATERIAL_INVALID", b"{\"format\": \"usm-session\"".to_vec()),
         ("json_unknown", "MATERIAL_INVALID", b"{\"name\": \"value\"}".to_vec()),
-        ("unsupported", "FORMAT_UNSUPPORTED", pyrogram.into_bytes()),
+        ("string_malformed", "MATERIAL_INVALID", pyrogram.into_bytes()),
         ("unsupported", "FORMAT_UNSUPPORTED", b"TDF$\x01\x02\x03\x04".to_vec()),
     ];
     let alterations = [
