@@ -19,9 +19,9 @@ use nix::{
 use zeroize::Zeroizing;
 
 use super::{
-    Addresses, Error, LegacyFingerprint, Note, Parsed, SIZE_MAX,
+    Addresses, Error, LegacyFingerprint, Note, Options, Parsed, SIZE_MAX,
     detect::SQLITE_MAGIC,
-    parse, parse_database,
+    parse_database, parse_with,
     sqlite::{Database, check_length},
 };
 use crate::domain::material::Format;
@@ -55,6 +55,19 @@ pub struct SourceFile {
 /// One refusal per trap, see [`Error`]: among them `OutsideFolder`, `NotRegular`, `Unreadable`, `Locked` while
 /// another program writes, `Changing`.
 pub async fn read_file(root: &Path, path: &Path, addresses: &Addresses) -> Result<SourceFile, Error> {
+    read_file_with(root, path, addresses, &Options::default()).await
+}
+
+/// The same, for files that may be locked or hold several accounts: ZIP archives of tdata folders.
+///
+/// # Errors
+/// The same, and `NoSuchAccount` for an account that is not there.
+pub async fn read_file_with(
+    root: &Path,
+    path: &Path,
+    addresses: &Addresses,
+    options: &Options,
+) -> Result<SourceFile, Error> {
     let (root, path) = (root.to_owned(), path.to_owned());
     let is_session_name = path.extension().is_some_and(|name| name.eq_ignore_ascii_case("session"));
     let task = tokio::task::spawn_blocking(move || load(&root, &path));
@@ -64,7 +77,7 @@ pub async fn read_file(root: &Path, path: &Path, addresses: &Addresses) -> Resul
         .map_err(|_| Error::Internal("reading task"))??;
     let mut parsed = match &files.scratch {
         Some(scratch) => parse_copy(scratch, addresses).await?,
-        None => parse(&files.main, None, addresses).await?,
+        None => parse_with(&files.main, None, addresses, options).await?,
     };
     parsed.notes.extend(files.notes);
     if is_session_name && !files.main.starts_with(SQLITE_MAGIC) {
@@ -178,7 +191,7 @@ fn settle(
 }
 
 /// What a write changes.
-fn state(metadata: &Metadata) -> (u64, u64, u64, i64, i64, i64, i64) {
+pub(super) fn state(metadata: &Metadata) -> (u64, u64, u64, i64, i64, i64, i64) {
     let changed = (metadata.ctime(), metadata.ctime_nsec());
     (
         metadata.dev(),
@@ -264,7 +277,7 @@ fn set_lock(file: &File, kind: libc::c_int, start: i64, length: i64) -> Result<(
     }
 }
 
-fn unreadable(error: &io::Error) -> Error {
+pub(super) fn unreadable(error: &io::Error) -> Error {
     match (error.kind(), error.raw_os_error().map(Errno::from_raw)) {
         (io::ErrorKind::NotFound, _) | (_, Some(Errno::ENOTDIR)) => Error::NotFound,
         (_, Some(Errno::ENXIO | Errno::ENODEV)) => Error::NotRegular,

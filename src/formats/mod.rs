@@ -17,6 +17,7 @@ mod key;
 mod note;
 mod raw;
 mod sqlite;
+mod tdata;
 mod telethon_json;
 mod telethon_sqlite;
 mod telethon_string;
@@ -31,17 +32,33 @@ use self::{
 };
 pub use self::{
     error::Error,
-    file::{SourceFile, fingerprint_file, read_file},
+    file::{SourceFile, fingerprint_file, read_file, read_file_with},
     fingerprint::LegacyFingerprint,
     note::{Item, Note},
+    tdata::{
+        Account as TdataAccount, Folder as TdataFolder, is_tdata, read_tdata, read_tdata_archive,
+        write_tdata, zip_tdata,
+    },
 };
-use crate::domain::material::{Format, Material};
+use crate::domain::{
+    material::{Format, Material},
+    secret::Secret,
+};
 
 /// Where to find each data centre when the material does not tell.
 pub type Addresses = BTreeMap<i32, SocketAddr>;
 
 /// The largest input that is read, in bytes.
 pub const SIZE_MAX: usize = 64 * 1024 * 1024;
+
+/// What some sources need beside their bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Of a tdata folder; ignored elsewhere.
+    pub passcode: Option<Secret>,
+    /// Which account of a source that may hold several, from 0. `None` takes the only one.
+    pub account: Option<usize>,
+}
 
 /// What a session's bytes said.
 #[derive(Debug)]
@@ -72,6 +89,19 @@ impl std::fmt::Debug for Written {
 /// # Errors
 /// One refusal per trap, see [`Error`].
 pub async fn parse(bytes: &[u8], hint: Option<Format>, addresses: &Addresses) -> Result<Parsed, Error> {
+    parse_with(bytes, hint, addresses, &Options::default()).await
+}
+
+/// The same, for sources that may be locked or hold several accounts: ZIP archives of tdata folders.
+///
+/// # Errors
+/// The same, and `NoSuchAccount` for an account that is not there.
+pub async fn parse_with(
+    bytes: &[u8],
+    hint: Option<Format>,
+    addresses: &Addresses,
+    options: &Options,
+) -> Result<Parsed, Error> {
     if bytes.len() > SIZE_MAX {
         return Err(Error::TooLarge);
     }
@@ -83,8 +113,12 @@ pub async fn parse(bytes: &[u8], hint: Option<Format>, addresses: &Addresses) ->
             database.close().await;
             parsed?
         }
+        Content::Archive => tdata::read_archive(bytes, addresses, options).await?,
         Content::Text(text) => parse_text(text, addresses)?,
     };
+    if options.account.is_some_and(|account| account > 0) && parsed.format != Format::Tdata {
+        return Err(Error::NoSuchAccount(1));
+    }
     notes.append(&mut parsed.notes);
     parsed.notes = notes;
     match hint {
@@ -116,12 +150,12 @@ fn parse_text(text: &str, addresses: &Addresses) -> Result<Parsed, Error> {
 /// `Unsupported` for a form that is not written.
 pub fn writable(format: Format) -> Result<(), Error> {
     match format {
-        Format::TelethonString | Format::TelethonSqlite | Format::Grammers | Format::Raw => Ok(()),
-        Format::PyrogramString
-        | Format::PyrogramSqlite
-        | Format::GramjsString
-        | Format::MtcuteString
-        | Format::Tdata => Err(Error::Unsupported(format)),
+        Format::TelethonString | Format::TelethonSqlite | Format::Grammers | Format::Raw | Format::Tdata => {
+            Ok(())
+        }
+        Format::PyrogramString | Format::PyrogramSqlite | Format::GramjsString | Format::MtcuteString => {
+            Err(Error::Unsupported(format))
+        }
     }
 }
 
@@ -129,8 +163,26 @@ pub fn writable(format: Format) -> Result<(), Error> {
 ///
 /// # Errors
 /// `Unsupported` for a format that is not written, `DataCentre` and `NoKey` for unsound material,
-/// `AddressUnknown` if neither the material nor `addresses` tells where its data centre is.
+/// `AddressUnknown` if neither the material nor `addresses` tells where its data centre is; for tdata `UserIdNeeded`,
+/// `TdataBot` and `TdataTestDc`.
 pub async fn write(material: &Material, format: Format, addresses: &Addresses) -> Result<Written, Error> {
+    write_with(material, format, addresses, None).await
+}
+
+/// The same, locked with a passcode where the form knows one; an empty passcode is none.
+///
+/// # Errors
+/// The same, and `PasscodeUnusable` where it knows none.
+pub async fn write_with(
+    material: &Material,
+    format: Format,
+    addresses: &Addresses,
+    passcode: Option<&Secret>,
+) -> Result<Written, Error> {
+    let passcode = passcode.filter(|passcode| !passcode.is_empty());
+    if passcode.is_some() && format != Format::Tdata {
+        return Err(Error::PasscodeUnusable);
+    }
     if material.home().is_none() {
         return Err(Error::NoKey);
     }
@@ -142,10 +194,9 @@ pub async fn write(material: &Material, format: Format, addresses: &Addresses) -
         Format::TelethonSqlite => telethon_sqlite::write(material, addresses).await,
         Format::Grammers => grammers::write(material, addresses).await,
         Format::Raw => raw::write(material, addresses),
-        Format::PyrogramString
-        | Format::PyrogramSqlite
-        | Format::GramjsString
-        | Format::MtcuteString
-        | Format::Tdata => Err(Error::Unsupported(format)),
+        Format::Tdata => tdata::write_archive(material, passcode).await,
+        Format::PyrogramString | Format::PyrogramSqlite | Format::GramjsString | Format::MtcuteString => {
+            Err(Error::Unsupported(format))
+        }
     }
 }

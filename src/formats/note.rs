@@ -28,6 +28,12 @@ pub enum Note {
     AddressReplaced,
     /// The target has to say whether the account is a bot, and the source does not: written as a user.
     AssumedUser,
+    /// A passcode was given, and the tdata folder is not locked.
+    PasscodeUnused,
+    /// The tdata folder lacks the account's map, without which TDesktop forgets the account.
+    MapMissing,
+    /// TDesktop shows a fourth account and more only with Telegram Premium.
+    AccountBeyondThird,
     /// The source's user id cannot be one.
     UserIdImplausible,
     /// The source's update state has values that cannot be.
@@ -55,6 +61,12 @@ pub enum Item {
     SentFiles(u64),
     TakeoutId,
     TemporaryKey,
+    /// The home data centre's.
+    Address,
+    /// Further accounts of the same source.
+    OtherAccounts(u64),
+    /// Keys that waited to be given up.
+    ObsoleteKeys(u64),
     /// Session salt of a source too old to need it.
     Salt,
     Ipv6Address,
@@ -75,6 +87,9 @@ impl Note {
             Self::AddressOfTestDc => "address_of_test_dc",
             Self::AddressReplaced => "address_replaced",
             Self::AssumedUser => "assumed_user",
+            Self::PasscodeUnused => "passcode_unused",
+            Self::MapMissing => "map_missing",
+            Self::AccountBeyondThird => "account_beyond_third",
             Self::UserIdImplausible => "user_id_implausible",
             Self::UpdateStateImplausible => "update_state_implausible",
             Self::NotCarried(_) => "not_carried",
@@ -96,6 +111,13 @@ impl fmt::Display for Note {
             Self::AddressOfTestDc => "the address is one of Telegram's test data centres",
             Self::AddressReplaced => "the IPv6 address was replaced by an IPv4 one",
             Self::AssumedUser => "not known whether the account is a bot; written as a user",
+            Self::PasscodeUnused => "the tdata folder has no passcode; the one given was not used",
+            Self::MapMissing => {
+                "the account's map is missing; Telegram Desktop itself would forget the account"
+            }
+            Self::AccountBeyondThird => {
+                "Telegram Desktop shows more than three accounts only if one of them has Telegram Premium"
+            }
             Self::UserIdImplausible => "the stored user id cannot be one and was left out",
             Self::UpdateStateImplausible => "the stored update state cannot be one and was left out",
             Self::NotCarried(item) => return write!(f, "not carried over: {item}"),
@@ -117,6 +139,9 @@ impl fmt::Display for Item {
             Self::ChannelStates(count) => write!(f, "update state of {count} channels"),
             Self::SentFiles(count) => write!(f, "{count} sent files"),
             Self::TakeoutId => f.write_str("takeout id"),
+            Self::Address => f.write_str("address of the data centre"),
+            Self::OtherAccounts(count) => write!(f, "{count} other accounts of the same source"),
+            Self::ObsoleteKeys(count) => write!(f, "{count} keys that waited to be given up"),
             Self::TemporaryKey => f.write_str("temporary key"),
             Self::Salt => f.write_str("salt"),
             Self::Ipv6Address => f.write_str("IPv6 address"),
