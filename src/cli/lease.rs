@@ -54,7 +54,7 @@ pub(super) struct Acquire {
     /// Seconds to wait while somebody else has it.
     #[arg(long, value_name = "S", default_value_t = 0)]
     wait: u32,
-    /// telethon-string, telethon-sqlite, grammers or raw.
+    /// telethon-string, telethon-sqlite, grammers, tdata (a ZIP archive) or raw.
     #[arg(long, value_name = "F", default_value = "telethon-string")]
     format: String,
     /// Where the material goes; without it, it is not written anywhere.

@@ -17,7 +17,7 @@ use crate::{
 
 /// Formats a session can be leased in.
 pub(crate) const FORMATS: &[Format] =
-    &[Format::TelethonString, Format::TelethonSqlite, Format::Grammers, Format::Raw];
+    &[Format::TelethonString, Format::TelethonSqlite, Format::Grammers, Format::Tdata, Format::Raw];
 
 /// The store is required; without one of the others the service works in part.
 pub(crate) fn health(health: &Health, now: Timestamp) -> v1::Health {
