@@ -54,8 +54,8 @@ pub(super) struct Acquire {
     /// Seconds to wait while somebody else has it.
     #[arg(long, value_name = "S", default_value_t = 0)]
     wait: u32,
-    /// telethon-string, telethon-sqlite, pyrogram-string, pyrogram-sqlite, gramjs-string, mtcute-string, grammers or
-    /// raw.
+    /// telethon-string, telethon-sqlite, pyrogram-string, pyrogram-sqlite, gramjs-string, mtcute-string, grammers,
+    /// tdata (a ZIP archive) or raw.
     #[arg(long, value_name = "F", default_value = "telethon-string")]
     format: String,
     /// Where the material goes; without it, it is not written anywhere.

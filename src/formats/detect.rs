@@ -4,9 +4,8 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     Error, Note, encoded, gramjs_string, mtcute_string, mtkruto_string, pyrogram_string, raw, sqlite,
-    sqlite::Database,
+    sqlite::Database, tdata,
 };
-use crate::domain::material::Format;
 
 /// What every SQLite 3 file begins with.
 pub(super) const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
@@ -20,6 +19,8 @@ const STRING_LENGTH_MIN: usize = 64;
 #[derive(Debug)]
 pub(super) enum Content<'a> {
     Sqlite,
+    /// A ZIP archive, which can only be one of a tdata folder.
+    Archive,
     /// Without white space around it.
     Text(&'a str),
 }
@@ -55,8 +56,11 @@ pub(super) fn content<'a>(bytes: &'a [u8], notes: &mut Vec<Note>) -> Result<Cont
         sqlite::check_length(bytes)?;
         return Ok(Content::Sqlite);
     }
+    if tdata::is_archive(bytes) {
+        return Ok(Content::Archive);
+    }
     if bytes.starts_with(b"TDF$") {
-        return Err(Error::Unsupported(Format::Tdata));
+        return Err(Error::TdataOneFile);
     }
     let utf16_mark = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     let utf16_letters =

@@ -111,6 +111,51 @@ refusals! {
     JsonUnknown = "json_unknown", MaterialInvalid,
         "the JSON document is not a session; look whether it is the right file";
 
+    // Telegram Desktop's folders, and archives of them.
+    PasscodeNeeded = "passcode_needed", MaterialInvalid,
+        "the tdata folder is locked with a passcode; say which";
+    WrongPasscode = "wrong_passcode", MaterialInvalid,
+        "the passcode does not open the tdata folder; it is the one that Telegram Desktop asks for at its start";
+    PasscodeCost = "passcode_cost", MaterialInvalid,
+        "opening the tdata folder would take more time or memory than Telegram Desktop ever asks for; it was made to stall its reader";
+    /// How many there are.
+    SeveralAccounts(usize) = "several_accounts", MaterialInvalid,
+        "the tdata folder holds several accounts; say which, from 0";
+    /// How many there are.
+    NoSuchAccount(usize) = "no_such_account", MaterialInvalid,
+        "there are not that many accounts; they are counted from 0";
+    TdataOneFile = "tdata_one_file", MaterialInvalid,
+        "it is one file of a tdata folder; give the whole folder, or a ZIP archive of it";
+    TdataNoKeyFile = "tdata_no_key_file", MaterialInvalid,
+        "there is no key file, key_datas, in it: nothing else can be opened; copy the whole tdata folder";
+    TdataKeyFiles = "tdata_key_files", MaterialInvalid,
+        "there are several key files and none is called key_datas; keep the right one only";
+    TdataNoAccountFile = "tdata_no_account_file", MaterialInvalid,
+        "the account's file is missing; copy the whole tdata folder, or log in anew if it never was logged in";
+    TdataFolders = "tdata_folders", MaterialInvalid,
+        "the archive holds several tdata folders; pack each by itself";
+    TdataFileEmpty = "tdata_file_empty", MaterialInvalid,
+        "a file of the tdata folder is empty; copy the folder again, while Telegram Desktop does not run";
+    TdataMagic = "tdata_magic", MaterialInvalid,
+        "a file of the tdata folder is not one of Telegram Desktop's; copy the folder again";
+    TdataTruncated = "tdata_truncated", MaterialInvalid,
+        "a file of the tdata folder is cut short; copy the folder again, while Telegram Desktop does not run";
+    TdataChecksum = "tdata_checksum", MaterialInvalid,
+        "the checksum of a file of the tdata folder does not hold; copy the folder again, or take it from a backup";
+    TdataDamaged(&'static str) = "tdata_damaged", MaterialInvalid,
+        "the tdata folder is damaged, or its files do not belong together; copy it again, or take it from a backup";
+    /// Its number.
+    TdataBlock(u32) = "tdata_block", MaterialInvalid,
+        "the account's file has a block that is not known; let a newer Telegram Desktop open the folder once";
+    ArchiveDamaged = "archive_damaged", MaterialInvalid,
+        "the ZIP archive is damaged or packed in a way that is not read; pack the tdata folder again";
+    ArchiveSealed = "archive_sealed", MaterialInvalid,
+        "the ZIP archive is locked with a password of its own; pack the tdata folder without";
+    ArchivePath = "archive_path", MaterialInvalid,
+        "the ZIP archive names a file outside of itself; pack the tdata folder again";
+    ArchiveTooLarge = "archive_too_large", MaterialTooLarge,
+        "the ZIP archive holds too many or too large files; pack key_datas, and each account's file and folder only";
+
     // Files.
     OutsideFolder = "outside_folder", MaterialInvalid,
         "the path leads out of the sessions folder; put the file itself into the folder";
@@ -128,6 +173,17 @@ refusals! {
         "the file's journal belongs to several databases; open it once with `sqlite3` to settle it";
 
     // Writing.
+    PasscodeUnusable = "passcode_unusable", MaterialInvalid,
+        "the format knows no passcode; leave it out";
+    /// How many were given.
+    AccountCount(usize) = "account_count", MaterialInvalid,
+        "a tdata folder holds one to six accounts; write several folders";
+    UserIdNeeded = "user_id_needed", MaterialInvalid,
+        "the format needs the account's user id, which the session does not tell; validate it first, or take another format";
+    TdataBot = "tdata_bot", FormatUnsupported,
+        "Telegram Desktop holds no bots; take another format";
+    TdataTestDc = "tdata_test_dc", FormatUnsupported,
+        "the session belongs to Telegram's test environment, which Telegram Desktop does not open; take another format";
     AddressUnknown(i32) = "address_unknown", MaterialInvalid,
         "no address of the session's data centre is known; name it in the endpoint file";
     Internal(&'static str) = "internal", Internal,
@@ -147,7 +203,11 @@ impl Error {
             Self::KeyLength(length) => facts.push(("length", length.to_string())),
             Self::DataCentre(dc) => facts.push(("dc_id", dc.to_string())),
             Self::AddressUnknown(dc) => facts.push(("dc_id", dc.to_string())),
-            Self::StringMalformed(detail) | Self::Internal(detail) => {
+            Self::SeveralAccounts(count) | Self::NoSuchAccount(count) | Self::AccountCount(count) => {
+                facts.push(("accounts", count.to_string()));
+            }
+            Self::TdataBlock(number) => facts.push(("block", number.to_string())),
+            Self::StringMalformed(detail) | Self::TdataDamaged(detail) | Self::Internal(detail) => {
                 facts.push(("detail", (*detail).to_owned()));
             }
             Self::JsonMalformed(line, column) => {

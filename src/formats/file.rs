@@ -19,9 +19,9 @@ use nix::{
 use zeroize::Zeroizing;
 
 use super::{
-    Addresses, Error, LegacyFingerprint, Note, Parsed, SIZE_MAX, blocking,
+    Addresses, Error, LegacyFingerprint, Note, Options, Parsed, SIZE_MAX, blocking,
     detect::SQLITE_MAGIC,
-    parse_blocking, parse_database,
+    parse_database, parse_with_blocking,
     sqlite::{Database, check_length},
 };
 use crate::domain::material::Format;
@@ -55,8 +55,22 @@ pub struct SourceFile {
 /// One refusal per trap, see [`Error`]: among them `OutsideFolder`, `NotRegular`, `Unreadable`, `Locked` while
 /// another program writes, `Changing`.
 pub async fn read_file(root: &Path, path: &Path, addresses: &Addresses) -> Result<SourceFile, Error> {
-    let (root, path, addresses) = (root.to_owned(), path.to_owned(), addresses.clone());
-    blocking(TIME_MAX, move || read_file_blocking(&root, &path, &addresses)).await
+    read_file_with(root, path, addresses, &Options::default()).await
+}
+
+/// The same, for files that may be locked or hold several accounts: ZIP archives of tdata folders.
+///
+/// # Errors
+/// The same, and `NoSuchAccount` for an account that is not there.
+pub async fn read_file_with(
+    root: &Path,
+    path: &Path,
+    addresses: &Addresses,
+    options: &Options,
+) -> Result<SourceFile, Error> {
+    let (root, path, addresses, options) =
+        (root.to_owned(), path.to_owned(), addresses.clone(), options.clone());
+    blocking(TIME_MAX, move || read_file_with_blocking(&root, &path, &addresses, &options)).await
 }
 
 /// [`read_file`] for those who may wait.
@@ -64,10 +78,23 @@ pub async fn read_file(root: &Path, path: &Path, addresses: &Addresses) -> Resul
 /// # Errors
 /// As [`read_file`], except that a file system which hangs is waited for.
 pub fn read_file_blocking(root: &Path, path: &Path, addresses: &Addresses) -> Result<SourceFile, Error> {
+    read_file_with_blocking(root, path, addresses, &Options::default())
+}
+
+/// [`read_file_with`] for those who may wait.
+///
+/// # Errors
+/// As [`read_file_with`], except that a file system which hangs is waited for.
+pub fn read_file_with_blocking(
+    root: &Path,
+    path: &Path,
+    addresses: &Addresses,
+    options: &Options,
+) -> Result<SourceFile, Error> {
     let files = load(root, path)?;
     let mut parsed = match &files.scratch {
         Some(scratch) => parse_database(&mut Database::of_private_copy(&scratch.main())?, addresses)?,
-        None => parse_blocking(&files.main, None, addresses)?,
+        None => parse_with_blocking(&files.main, None, addresses, options)?,
     };
     parsed.notes.extend(files.notes);
     let is_session_name = path.extension().is_some_and(|name| name.eq_ignore_ascii_case("session"));
@@ -174,7 +201,7 @@ fn settle(
 }
 
 /// What a write changes.
-fn state(metadata: &Metadata) -> (u64, u64, u64, i64, i64, i64, i64) {
+pub(super) fn state(metadata: &Metadata) -> (u64, u64, u64, i64, i64, i64, i64) {
     let changed = (metadata.ctime(), metadata.ctime_nsec());
     (
         metadata.dev(),
@@ -260,7 +287,7 @@ fn set_lock(file: &File, kind: libc::c_int, start: i64, length: i64) -> Result<(
     }
 }
 
-fn unreadable(error: &io::Error) -> Error {
+pub(super) fn unreadable(error: &io::Error) -> Error {
     match (error.kind(), error.raw_os_error().map(Errno::from_raw)) {
         (io::ErrorKind::NotFound, _) | (_, Some(Errno::ENOTDIR)) => Error::NotFound,
         (_, Some(Errno::ENXIO | Errno::ENODEV)) => Error::NotRegular,

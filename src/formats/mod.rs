@@ -30,6 +30,7 @@ mod pyrogram_sqlite;
 mod pyrogram_string;
 mod raw;
 mod sqlite;
+mod tdata;
 mod telethon2_sqlite;
 mod telethon_json;
 mod telethon_sqlite;
@@ -46,11 +47,20 @@ use self::{
 };
 pub use self::{
     error::Error,
-    file::{SourceFile, fingerprint_file, read_file, read_file_blocking},
+    file::{
+        SourceFile, fingerprint_file, read_file, read_file_blocking, read_file_with, read_file_with_blocking,
+    },
     fingerprint::LegacyFingerprint,
     note::{Item, Note},
+    tdata::{
+        Account as TdataAccount, Folder as TdataFolder, is_tdata, read_tdata, read_tdata_archive,
+        write_tdata, zip_tdata,
+    },
 };
-use crate::domain::material::{Format, Material};
+use crate::domain::{
+    material::{Format, Material},
+    secret::Secret,
+};
 
 /// Where to find each data centre when the material does not tell.
 pub type Addresses = BTreeMap<i32, SocketAddr>;
@@ -59,6 +69,15 @@ pub type Addresses = BTreeMap<i32, SocketAddr>;
 pub const SIZE_MAX: usize = 64 * 1024 * 1024;
 /// How long SQLite may go on beyond its time limit before it is left behind.
 const HANG_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What some sources need beside their bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Of a tdata folder; ignored elsewhere.
+    pub passcode: Option<Secret>,
+    /// Which account of a source that may hold several, from 0. `None` takes the only one.
+    pub account: Option<usize>,
+}
 
 /// What a session's bytes said.
 #[derive(Debug)]
@@ -90,11 +109,31 @@ impl std::fmt::Debug for Written {
 /// # Errors
 /// One refusal per trap, see [`Error`].
 pub async fn parse(bytes: &[u8], hint: Option<Format>, addresses: &Addresses) -> Result<Parsed, Error> {
-    if bytes.len() > SIZE_MAX || !bytes.starts_with(detect::SQLITE_MAGIC) {
-        return parse_blocking(bytes, hint, addresses);
+    parse_with(bytes, hint, addresses, &Options::default()).await
+}
+
+/// The same, for sources that may be locked or hold several accounts: ZIP archives of tdata folders.
+///
+/// # Errors
+/// The same, and `NoSuchAccount` for an account that is not there.
+pub async fn parse_with(
+    bytes: &[u8],
+    hint: Option<Format>,
+    addresses: &Addresses,
+    options: &Options,
+) -> Result<Parsed, Error> {
+    if bytes.len() > SIZE_MAX {
+        return Err(Error::TooLarge);
     }
-    let (bytes, addresses) = (Zeroizing::new(bytes.to_vec()), addresses.clone());
-    blocking(sqlite::TIME_MAX + HANG_MAX, move || parse_blocking(&bytes, hint, &addresses)).await
+    let time_max = if tdata::is_archive(bytes) {
+        tdata::TIME_MAX
+    } else if bytes.starts_with(detect::SQLITE_MAGIC) {
+        sqlite::TIME_MAX + HANG_MAX
+    } else {
+        return parse_with_blocking(bytes, hint, addresses, options);
+    };
+    let (bytes, addresses, options) = (Zeroizing::new(bytes.to_vec()), addresses.clone(), options.clone());
+    blocking(time_max, move || parse_with_blocking(&bytes, hint, &addresses, &options)).await
 }
 
 /// [`parse`] for those who may wait: a database takes up to a few seconds.
@@ -102,14 +141,31 @@ pub async fn parse(bytes: &[u8], hint: Option<Format>, addresses: &Addresses) ->
 /// # Errors
 /// As [`parse`].
 pub fn parse_blocking(bytes: &[u8], hint: Option<Format>, addresses: &Addresses) -> Result<Parsed, Error> {
+    parse_with_blocking(bytes, hint, addresses, &Options::default())
+}
+
+/// [`parse_with`] for those who may wait.
+///
+/// # Errors
+/// As [`parse_with`].
+pub fn parse_with_blocking(
+    bytes: &[u8],
+    hint: Option<Format>,
+    addresses: &Addresses,
+    options: &Options,
+) -> Result<Parsed, Error> {
     if bytes.len() > SIZE_MAX {
         return Err(Error::TooLarge);
     }
     let mut notes = Vec::new();
     let mut parsed = match detect::content(bytes, &mut notes)? {
         Content::Sqlite => parse_database(&mut Database::of_bytes(bytes, &mut notes)?, addresses)?,
+        Content::Archive => tdata::read_archive(bytes, addresses, options)?,
         Content::Text(text) => parse_text(text, addresses)?,
     };
+    if options.account.is_some_and(|account| account > 0) && parsed.format != Format::Tdata {
+        return Err(Error::NoSuchAccount(1));
+    }
     notes.append(&mut parsed.notes);
     parsed.notes = notes;
     match hint {
@@ -175,8 +231,8 @@ pub fn writable(format: Format) -> Result<(), Error> {
         | Format::GramjsString
         | Format::MtcuteString
         | Format::Grammers
+        | Format::Tdata
         | Format::Raw => Ok(()),
-        Format::Tdata => Err(Error::Unsupported(format)),
     }
 }
 
@@ -184,19 +240,33 @@ pub fn writable(format: Format) -> Result<(), Error> {
 ///
 /// # Errors
 /// `Unsupported` for a format that is not written, `DataCentre` and `NoKey` for unsound material,
-/// `AddressUnknown` if neither the material nor `addresses` tells where its data centre is.
+/// `AddressUnknown` if neither the material nor `addresses` tells where its data centre is; for tdata `UserIdNeeded`,
+/// `TdataBot` and `TdataTestDc`.
 pub async fn write(material: &Material, format: Format, addresses: &Addresses) -> Result<Written, Error> {
-    match format {
-        Format::TelethonSqlite | Format::PyrogramSqlite | Format::Grammers | Format::Tdata => {
-            let (material, addresses) = (material.clone(), addresses.clone());
-            blocking(sqlite::TIME_MAX, move || write_blocking(&material, format, &addresses)).await
-        }
+    write_with(material, format, addresses, None).await
+}
+
+/// The same, locked with a passcode where the form knows one; an empty passcode is none.
+///
+/// # Errors
+/// The same, and `PasscodeUnusable` where it knows none.
+pub async fn write_with(
+    material: &Material,
+    format: Format,
+    addresses: &Addresses,
+    passcode: Option<&Secret>,
+) -> Result<Written, Error> {
+    let time_max = match format {
+        Format::TelethonSqlite | Format::PyrogramSqlite | Format::Grammers => sqlite::TIME_MAX,
+        Format::Tdata => tdata::TIME_MAX,
         Format::TelethonString
         | Format::PyrogramString
         | Format::GramjsString
         | Format::MtcuteString
-        | Format::Raw => write_blocking(material, format, addresses),
-    }
+        | Format::Raw => return write_with_blocking(material, format, addresses, passcode),
+    };
+    let (material, addresses, passcode) = (material.clone(), addresses.clone(), passcode.cloned());
+    blocking(time_max, move || write_with_blocking(&material, format, &addresses, passcode.as_ref())).await
 }
 
 /// [`write()`] for those who may wait.
@@ -204,6 +274,23 @@ pub async fn write(material: &Material, format: Format, addresses: &Addresses) -
 /// # Errors
 /// As [`write()`].
 pub fn write_blocking(material: &Material, format: Format, addresses: &Addresses) -> Result<Written, Error> {
+    write_with_blocking(material, format, addresses, None)
+}
+
+/// [`write_with`] for those who may wait.
+///
+/// # Errors
+/// As [`write_with`].
+pub fn write_with_blocking(
+    material: &Material,
+    format: Format,
+    addresses: &Addresses,
+    passcode: Option<&Secret>,
+) -> Result<Written, Error> {
+    let passcode = passcode.filter(|passcode| !passcode.is_empty());
+    if passcode.is_some() && format != Format::Tdata {
+        return Err(Error::PasscodeUnusable);
+    }
     if material.home().is_none() {
         return Err(Error::NoKey);
     }
@@ -219,6 +306,6 @@ pub fn write_blocking(material: &Material, format: Format, addresses: &Addresses
         Format::PyrogramSqlite => pyrogram_sqlite::write(material, addresses),
         Format::GramjsString => gramjs_string::write(material, addresses),
         Format::MtcuteString => mtcute_string::write(material, addresses),
-        Format::Tdata => Err(Error::Unsupported(format)),
+        Format::Tdata => tdata::write_archive(material, passcode),
     }
 }

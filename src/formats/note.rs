@@ -36,6 +36,12 @@ pub enum Note {
     PortNegative,
     /// The source's api_id cannot be one.
     ApiIdImplausible,
+    /// A passcode was given, and the tdata folder is not locked.
+    PasscodeUnused,
+    /// The tdata folder lacks the account's map, without which TDesktop forgets the account.
+    MapMissing,
+    /// TDesktop shows a fourth account and more only with Telegram Premium.
+    AccountBeyondThird,
     /// The source's user id cannot be one.
     UserIdImplausible,
     /// The source's update state has values that cannot be.
@@ -71,6 +77,10 @@ pub enum Item {
     TestFlag,
     /// When the source's library last saved it.
     SaveTime,
+    /// Further accounts of the same source.
+    OtherAccounts(u64),
+    /// Keys that waited to be given up.
+    ObsoleteKeys(u64),
     /// Session salt of a source too old to need it.
     Salt,
     Ipv6Address,
@@ -95,6 +105,9 @@ impl Note {
             Self::ReadOnlyForm(_) => "read_only_form",
             Self::PortNegative => "port_negative",
             Self::ApiIdImplausible => "api_id_implausible",
+            Self::PasscodeUnused => "passcode_unused",
+            Self::MapMissing => "map_missing",
+            Self::AccountBeyondThird => "account_beyond_third",
             Self::UserIdImplausible => "user_id_implausible",
             Self::UpdateStateImplausible => "update_state_implausible",
             Self::NotCarried(_) => "not_carried",
@@ -124,6 +137,13 @@ impl fmt::Display for Note {
                 "a port above 32767, which the target's library takes for a negative number"
             }
             Self::ApiIdImplausible => "the stored api_id cannot be one and was left out",
+            Self::PasscodeUnused => "the tdata folder has no passcode; the one given was not used",
+            Self::MapMissing => {
+                "the account's map is missing; Telegram Desktop itself would forget the account"
+            }
+            Self::AccountBeyondThird => {
+                "Telegram Desktop shows more than three accounts only if one of them has Telegram Premium"
+            }
             Self::UserIdImplausible => "the stored user id cannot be one and was left out",
             Self::UpdateStateImplausible => "the stored update state cannot be one and was left out",
             Self::NotCarried(item) => return write!(f, "not carried over: {item}"),
@@ -145,6 +165,8 @@ impl fmt::Display for Item {
             Self::ChannelStates(count) => write!(f, "update state of {count} channels"),
             Self::SentFiles(count) => write!(f, "{count} sent files"),
             Self::TakeoutId => f.write_str("takeout id"),
+            Self::OtherAccounts(count) => write!(f, "{count} other accounts of the same source"),
+            Self::ObsoleteKeys(count) => write!(f, "{count} keys that waited to be given up"),
             Self::TemporaryKey => f.write_str("temporary key"),
             Self::Address => f.write_str("address of the data centre"),
             Self::MediaAddress => f.write_str("address for files"),

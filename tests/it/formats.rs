@@ -4,8 +4,10 @@
 mod corpus;
 mod files;
 mod foreign;
+pub(crate) mod node;
 mod properties;
 pub(crate) mod python;
+mod tdata;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 

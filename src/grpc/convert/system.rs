@@ -24,6 +24,7 @@ pub(crate) const FORMATS: &[Format] = &[
     Format::GramjsString,
     Format::MtcuteString,
     Format::Grammers,
+    Format::Tdata,
     Format::Raw,
 ];
 

@@ -204,7 +204,7 @@ def not_sessions(corpus):
         ("schema_garbage.session", plain[:120] + make_key("x") * 15 + plain[3960:], "corrupt"),
         ("page_size_lie.session", plain[:16] + b"\x20\x00" + plain[18:], "truncated"),
         ("page_size_nonsense.session", plain[:16] + b"\x00\x07" + plain[18:], "corrupt"),
-        ("tdata_key.session", b"TDF$" + bytes(100), "unsupported"),
+        ("tdata_key.session", b"TDF$" + bytes(100), "tdata_one_file"),
         ("utf16.session", "1abcdefgh".encode("utf-16"), "not_utf8"),
         ("utf16_le_no_mark.session", "1abcdefgh".encode("utf-16-le"), "not_utf8"),
     ]:

@@ -316,7 +316,9 @@ fn another_format_than_the_one_named_is_refused() {
 
 #[test]
 fn formats_that_are_not_written_are_refused() {
-    for format in Format::ALL.iter().copied().filter(|format| !WRITTEN.contains(format)) {
+    // Telegram Desktop's form has tests of its own: it holds no account without a user id.
+    let is_written = |format: &Format| WRITTEN.contains(format) || *format == Format::Tdata;
+    for format in Format::ALL.iter().copied().filter(|format| !is_written(format)) {
         let result = block_on(formats::write(&full_material(), format, &addresses()));
         assert_eq!(result.unwrap_err(), Error::Unsupported(format));
         assert_eq!(formats::writable(format), Err(Error::Unsupported(format)));

@@ -1,4 +1,4 @@
-//! The Python that tests run, and the Telethon releases in it.
+//! The Python that tests run, and the releases of foreign libraries for it.
 
 use std::{
     ffi::OsStr,
@@ -29,25 +29,31 @@ pub(crate) fn run(script: &str, arguments: &[&OsStr]) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A folder with one Telethon release, installed on first use and kept among the build's temporary files.
+/// A folder with one Telethon release.
 pub(crate) fn telethon(release: &str) -> PathBuf {
+    package("telethon", release)
+}
+
+/// A folder with one release of a package and what it needs, installed on first use and kept among the build's
+/// temporary files.
+pub(crate) fn package(name: &str, release: &str) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let folder = base.join(format!("telethon-{release}"));
-    if folder.join("telethon/__init__.py").exists() {
+    let folder = base.join(format!("{name}-{release}"));
+    if folder.join(name).join("__init__.py").exists() {
         return folder;
     }
-    let fresh = base.join(format!("telethon-{release}.{}", std::process::id()));
+    let fresh = base.join(format!("{name}-{release}.{}", std::process::id()));
     let output = Command::new(program())
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
         .arg(&fresh)
-        .arg(format!("telethon=={release}"))
+        .arg(format!("{name}=={release}"))
         .output()
         .unwrap_or_else(|error| panic!("cannot run {}: {error}; set USM_TEST_PYTHON", program()));
     assert!(
         output.status.success(),
-        "Telethon {release} is not there and cannot be installed for {}; these tests need it:\n{}",
+        "{name} {release} is not there and cannot be installed for {}; these tests need it:\n{}",
         program(),
         String::from_utf8_lossy(&output.stderr)
     );

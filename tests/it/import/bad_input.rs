@@ -46,7 +46,8 @@ async fn cases(world: &World) -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("json_malformed", "MATERIAL_INVALID", b"{\"format\": \"usm-session\"".to_vec()),
         ("json_unknown", "MATERIAL_INVALID", b"{\"name\": \"value\"}".to_vec()),
         ("string_malformed", "MATERIAL_INVALID", pyrogram.into_bytes()),
-        ("unsupported", "FORMAT_UNSUPPORTED", b"TDF$\x01\x02\x03\x04".to_vec()),
+        ("tdata_one_file", "MATERIAL_INVALID", b"TDF$\x01\x02\x03\x04".to_vec()),
+        ("archive_damaged", "MATERIAL_INVALID", b"PK\x03\x04 and nothing of an archive".to_vec()),
     ];
     let alterations = [
         ("no_session", "delete from sessions"),

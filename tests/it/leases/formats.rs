@@ -5,7 +5,7 @@ use usm_client::v1::{self, SessionFormat};
 
 use crate::support::{
     telegram::soon,
-    world::{ANN, Shape, World, lease, on_both_shapes, reason, refused},
+    world::{ANN, Shape, World, fact, lease, on_both_shapes, reason, refused},
 };
 
 on_both_shapes!(every_form_carries_the_same_key, a_form_that_is_not_written_leaves_no_lease);
@@ -22,6 +22,7 @@ async fn every_form_carries_the_same_key(shape: Shape) {
         (SessionFormat::GramjsString, Format::GramjsString),
         (SessionFormat::MtcuteString, Format::MtcuteString),
         (SessionFormat::Grammers, Format::Grammers),
+        (SessionFormat::Tdata, Format::Tdata),
         (SessionFormat::Unspecified, Format::TelethonString),
     ];
     let mut keys = Vec::new();
@@ -43,8 +44,13 @@ async fn every_form_carries_the_same_key(shape: Shape) {
 async fn a_form_that_is_not_written_leaves_no_lease(shape: Shape) {
     let world = World::start(shape).await;
     world.lendable("bot", ANN).await;
-    let request = v1::AcquireLeaseRequest { format: SessionFormat::Tdata.into(), ..lease("bot", "worker-1") };
-    assert_eq!(reason(&refused(world.acquire(request).await)), "FORMAT_UNSUPPORTED");
+    // Nobody knows the account yet, and Telegram Desktop has to.
+    let tdata = v1::AcquireLeaseRequest { format: SessionFormat::Tdata.into(), ..lease("bot", "worker-1") };
+    let refusal = refused(world.acquire(tdata).await);
+    assert_eq!(
+        (reason(&refusal).as_str(), fact(&refusal, "code").as_deref()),
+        ("MATERIAL_INVALID", Some("user_id_needed"))
+    );
     assert!(world.session("bot").await.lease.is_none());
     let nonsense = v1::AcquireLeaseRequest { format: 99, ..lease("bot", "worker-1") };
     assert_eq!(reason(&refused(world.acquire(nonsense).await)), "ARGUMENT_INVALID");
