@@ -86,7 +86,7 @@ fn at(backend: Backend, number: u8) -> String {
 }
 
 /// The list of asks as rows.
-fn asks(backend: Backend, fields: &[(&str, &str)]) -> String {
+pub(in crate::store) fn asks(backend: Backend, fields: &[(&str, &str)]) -> String {
     match backend {
         Backend::Postgres => {
             let fields: Vec<_> = fields.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
@@ -101,7 +101,7 @@ fn asks(backend: Backend, fields: &[(&str, &str)]) -> String {
 }
 
 /// Every column and the clock.
-fn row(backend: Backend) -> String {
+pub(in crate::store) fn row(backend: Backend) -> String {
     let columns: Vec<_> =
         Column::iter().map(|column| sea_orm::IdenStatic::as_str(&column).to_owned()).collect();
     format!("{}, {} as {NOW}", columns.join(", "), clock(backend))
@@ -120,7 +120,7 @@ fn ours(backend: Backend) -> String {
 }
 
 /// What exists for the caller: the filter beside row-level security.
-fn visible(backend: Backend, number: u8) -> String {
+pub(in crate::store) fn visible(backend: Backend, number: u8) -> String {
     let tenant = at(backend, number);
     format!("({tenant} = '' or tenant_id = {tenant})")
 }
