@@ -234,7 +234,9 @@ fn import(
 /// Whether Telegram is asked with the given key. Two connections with one key at the same time end the authorization.
 fn way(request: &v1::ImportSessionRequest, password: Option<Secret>) -> Result<Way, Error> {
     match (request.validate, request.mint) {
-        (true, true) => Err(Error::invalid("validate", "must not be set with mint, which asks Telegram anyway")),
+        (true, true) => {
+            Err(Error::invalid("validate", "must not be set with mint, which asks Telegram anyway"))
+        }
         (true, false) | (false, true) if !request.legacy_stopped => Err(Error::invalid(
             "legacy_stopped",
             "must be set with validate or mint: the key is used meanwhile, and Telegram ends an authorization that is \

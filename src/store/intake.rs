@@ -99,9 +99,8 @@ struct Texts {
 impl Texts {
     fn new(backend: Backend) -> Self {
         let names: Vec<_> = Column::iter().map(|column| sea_orm::IdenStatic::as_str(&column)).collect();
-        let fields: Vec<_> = Column::iter()
-            .map(|column| (sea_orm::IdenStatic::as_str(&column), kind(column)))
-            .collect();
+        let fields: Vec<_> =
+            Column::iter().map(|column| (sea_orm::IdenStatic::as_str(&column), kind(column))).collect();
         let bytes = match backend {
             Backend::Postgres => "decode(sealed, 'hex')",
             Backend::Sqlite => "unhex(sealed)",
@@ -205,7 +204,9 @@ impl Store {
                     }
                 });
             }
-            answer.await.unwrap_or_else(|died| Err(Error::Unavailable { doing: LOOKING, source: died.into() }))
+            answer
+                .await
+                .unwrap_or_else(|died| Err(Error::Unavailable { doing: LOOKING, source: died.into() }))
         })
         .await
     }
@@ -232,7 +233,9 @@ impl Store {
                     }
                 });
             }
-            answer.await.unwrap_or_else(|died| Err(Error::Unavailable { doing: KEEPING, source: died.into() }))
+            answer
+                .await
+                .unwrap_or_else(|died| Err(Error::Unavailable { doing: KEEPING, source: died.into() }))
         })
         .await
     }
@@ -391,7 +394,8 @@ impl Store {
 impl Keep {
     /// `None` for a change of another kind.
     fn of(caller: &Caller, change: &Change) -> Option<Self> {
-        let Change { session, expected: Expected::New, material: MaterialChange::Replace(sealed), .. } = change
+        let Change { session, expected: Expected::New, material: MaterialChange::Replace(sealed), .. } =
+            change
         else {
             return None;
         };

@@ -33,11 +33,13 @@ use crate::{
 };
 
 /// How long all conversations with Telegram may take.
-const MINT_LIMIT: Duration = Duration::from_secs(40);
+const MINT_LIMIT: Duration = Duration::from_secs(25);
 /// How long one write may take.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// When a key is logged out whose import never came back: after it has ended one way or another.
-const UNHEARD_AFTER: Duration = Duration::from_secs(60);
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// When a key is logged out whose import never came back: after [`MINT_LIMIT`] and the write.
+const UNHEARD_AFTER: Duration = Duration::from_secs(35);
+/// How long one legacy authorization is nobody else's to connect with: longer than the one visit may take.
+const VISIT_SPAN: Duration = Duration::from_secs(12);
 /// How soon a log-out that Telegram did not hear is repeated.
 const LOG_OUT_AGAIN: Duration = Duration::from_secs(5);
 
@@ -284,14 +286,18 @@ impl Mint<'_> {
         let id = uuid::Uuid::new_v4();
         let caller = as_service("usm:import", WRITE_LIMIT);
         let noted = [NewLogOut { id, sealed }];
-        self.app.0.store.expect_log_outs(&caller, self.key, environment, &noted, now() + UNHEARD_AFTER).await?;
+        self.app
+            .0
+            .store
+            .expect_log_outs(&caller, self.key, environment, &noted, now() + UNHEARD_AFTER)
+            .await?;
         self.noted.push((id, material));
         Ok(())
     }
 
     /// Accepts the token as the legacy session, by a connection that is closed again when this returns.
     async fn accept(&mut self, url: &Secret) -> Result<(), Error> {
-        self.app.connect_alone(self.fingerprint).await?;
+        self.app.connect_alone(self.fingerprint, VISIT_SPAN).await?;
         let telegram = &self.app.0.telegram;
         match Box::pin(telegram.accept_login_token(self.legacy, url, self.deadline)).await {
             Ok(()) => self.accepted = Accepted::Yes,

@@ -20,7 +20,7 @@ use crate::{
 /// How far ahead a time for a look is taken.
 const AHEAD: Duration = Duration::from_secs(10);
 /// How long one authorization is nobody else's to connect with: longer than a visit may take.
-pub(super) const VISIT_SPAN: Duration = Duration::from_secs(25);
+const VISIT_SPAN: Duration = Duration::from_secs(25);
 /// How long taking a time may take.
 const STORE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -38,7 +38,7 @@ impl App {
         fingerprint: Option<&Fingerprint>,
     ) -> Result<Account, Error> {
         self.wait_for_turn(caller, material.home_dc).await?;
-        self.connect_alone(fingerprint).await?;
+        self.connect_alone(fingerprint, VISIT_SPAN).await?;
         let deadline = caller.deadline.min(Instant::now() + CALL_LIMIT);
         let seen = Box::pin(self.0.telegram.probe(material, deadline)).await;
         self.note_flood(&import.key, material.home_dc, &seen).await;
@@ -86,17 +86,21 @@ impl App {
     ///
     /// # Errors
     /// `RATE_LIMITED` for as long as another one may be.
-    pub(super) async fn connect_alone(&self, fingerprint: Option<&Fingerprint>) -> Result<(), Error> {
+    pub(super) async fn connect_alone(
+        &self,
+        fingerprint: Option<&Fingerprint>,
+        span: Duration,
+    ) -> Result<(), Error> {
         let Some(fingerprint) = fingerprint else { return Ok(()) };
         let service = as_service("usm:import", STORE_LIMIT);
         let pace = Pace::Authorization(fingerprint);
-        match self.0.store.reserve(&service, pace, VISIT_SPAN, Duration::ZERO).await? {
+        match self.0.store.reserve(&service, pace, span, Duration::ZERO).await? {
             Some(_) => Ok(()),
             None => Err(Error::new(
                 Reason::RateLimited,
                 "another import may be connected with this authorization right now; try again",
             )
-            .retry_after(VISIT_SPAN)),
+            .retry_after(span)),
         }
     }
 }
