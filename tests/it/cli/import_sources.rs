@@ -87,7 +87,8 @@ fn strings_come_from_a_file_or_standard_input_and_never_show() {
     let ran = service.run(&from_file).failed("5 of 7 files were refused");
     assert_eq!(outcomes(&ran), map(&expected));
     let args = ["import", "--output", "json", "--strings", "-", "--tenant", "acme"];
-    let piped = service.usm.run_with_input(&args, &format!("loose {}\nglobex/a {}\n", strings[2], strings[3]));
+    let piped =
+        service.usm.run_with_input(&args, &format!("loose {}\nglobex/a {}\n", strings[2], strings[3]));
     assert_eq!(outcomes(&piped.done()), map(&[("line 1", "imported")]), "the named tenant's alone");
     for text in &strings {
         assert!(!format!("{dry:?}{ran:?}").contains(&text[..40]), "a string shows");
@@ -232,7 +233,10 @@ fn each_is_asked_about_before_it_is_taken_if_the_legacy_system_stopped() {
 fn accounts_are_logged_in_anew_with_passwords_from_a_list() {
     let service = Service::start();
     for (app, user) in [("plain", 5300), ("locked", 5301), ("wrong", 5302)] {
-        write_session(&service.usm.path("in/acme").join(format!("{app}.session")), &service.authorization(user));
+        write_session(
+            &service.usm.path("in/acme").join(format!("{app}.session")),
+            &service.authorization(user),
+        );
     }
     for user in [5301, 5302] {
         service.post("/user_state", &json!({"user_id": user, "password": "correct horse"}));

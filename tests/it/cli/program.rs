@@ -334,7 +334,8 @@ pub(super) struct Forge {
 impl Forge {
     pub(super) fn new() -> Self {
         let key = [7; 256];
-        let template = run_async(formats::write(&material(&key, 443), Format::TelethonSqlite, &Addresses::new()));
+        let template =
+            run_async(formats::write(&material(&key, 443), Format::TelethonSqlite, &Addresses::new()));
         let template = template.unwrap().data.to_vec();
         let key_at = template.windows(256).position(|window| window == key).unwrap();
         Self { template, key_at }
