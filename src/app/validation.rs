@@ -229,7 +229,7 @@ impl App {
 
     /// A pause that Telegram asked for holds for every replica: for this session and, since nobody can tell whom it was
     /// about, for all of its data centre.
-    async fn note_flood(&self, key: &SessionKey, dc: i32, seen: &Result<Proof, telegram::Error>) {
+    pub(super) async fn note_flood(&self, key: &SessionKey, dc: i32, seen: &Result<Proof, telegram::Error>) {
         let (Ok(Proof { pause: Some(pause), .. }) | Err(telegram::Error::FloodWait { retry_after: pause })) =
             seen
         else {

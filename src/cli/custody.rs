@@ -1,6 +1,7 @@
 //! `usm custody …`
 
 use clap::{Args, Subcommand};
+use futures::stream::{self, StreamExt as _};
 use serde_json::json;
 use usm_client::v1;
 
@@ -12,6 +13,8 @@ use super::{
 
 /// Rows asked for at a time.
 const PAGE: i32 = 200;
+/// Sessions moved at once.
+const PARALLEL: usize = 16;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Custody {
@@ -21,13 +24,15 @@ pub(super) enum Custody {
     )]
     Take(Which),
     /// The legacy system owns the session from now on.
-    #[command(after_help = "Example:\n  usm custody give --tenant-id acme --app-id news")]
+    #[command(
+        after_help = "Examples:\n  usm custody give --tenant-id acme --app-id news\n  usm custody give --all"
+    )]
     Give(Which),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Which {
-    #[arg(long, value_name = "T", required_unless_present = "all")]
+    #[arg(long, visible_alias = "tenant", value_name = "T", required_unless_present = "all")]
     tenant_id: Option<String>,
     #[arg(long, value_name = "A", required_unless_present = "all", requires = "tenant_id")]
     app_id: Option<String>,
@@ -82,7 +87,7 @@ async fn shift(
     Ok(session.unwrap_or_default())
 }
 
-/// Moves every session that is not there yet; one that refuses does not stop the others.
+/// Moves every session that is not there yet, a page at a time; one that refuses does not stop the others, and tells why.
 async fn all(api: &Api, direction: Direction, tenant_id: String, format: Format) -> Done {
     let from = match direction {
         Direction::Take => v1::SessionCustody::Legacy,
@@ -91,32 +96,59 @@ async fn all(api: &Api, direction: Direction, tenant_id: String, format: Format)
     let (mut moved, mut refusals) = (0_u64, 0_u64);
     let mut request =
         v1::ListSessionsRequest { tenant_id, custody: from.into(), page_size: PAGE, ..Default::default() };
+    let bar = indicatif::ProgressBar::new_spinner();
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {pos} sessions  {per_sec}") {
+        bar.set_style(style);
+    }
+    if format == Format::Json {
+        output::print_text("{\"sessions\": [");
+    }
     loop {
         let answer =
             api.sessions().list_sessions(ask(request.clone())).await.map_err(|status| refused(&status))?;
         let page = answer.into_inner();
-        for session in page.sessions {
-            let name = format!("{}/{}", session.tenant_id, session.app_id);
-            match shift(api, direction, session.tenant_id, session.app_id).await {
-                Ok(_) => moved += 1,
+        let mut shifts = stream::iter(page.sessions)
+            .map(async |session| {
+                let name = format!("{}/{}", session.tenant_id, session.app_id);
+                (name, shift(api, direction, session.tenant_id, session.app_id).await)
+            })
+            .buffered(PARALLEL);
+        while let Some((name, shifted)) = shifts.next().await {
+            let comma = if moved + refusals > 0 { "," } else { "" };
+            let (outcome, message) = match shifted {
+                Ok(_) => {
+                    moved += 1;
+                    ("moved", String::new())
+                }
                 Err(status) => {
                     refusals += 1;
-                    output::note(format!("{name}: {}", refused(&status).text()));
+                    ("refused", refused(&status).text().to_owned())
                 }
-            }
+            };
+            bar.suspend(|| match format {
+                Format::Json => output::print_text(format_args!(
+                    "{comma}{}",
+                    json!({"session": name, "outcome": outcome, "message": message})
+                )),
+                Format::Table => output::print_text(format!("{outcome:<8} {name}  {message}").trim_end()),
+            });
+            bar.inc(1);
         }
         if page.next_page_token.is_empty() {
             break;
         }
         request.page_token = page.next_page_token;
     }
+    bar.finish_and_clear();
     match format {
-        Format::Json => output::print_document(&json!({"moved": moved, "refused": refusals})),
+        Format::Json => output::print_text(format_args!("], \"moved\": {moved}, \"refused\": {refusals}}}")),
         Format::Table => output::print_text(format!("{moved} moved, {refusals} refused")),
     }
     if refusals == 0 {
         Ok(())
     } else {
-        Err(Failure::Failed("some sessions stayed where they were".to_owned()))
+        Err(Failure::Failed(format!(
+            "{refusals} sessions stayed where they were; run it again once they are free"
+        )))
     }
 }

@@ -8,12 +8,13 @@ use zeroize::Zeroizing;
 use crate::{
     app::{
         App,
-        import::{DryRun, Import},
+        import::{DryRun, Import, Replace, Way},
         sessions::{EventFilter, SessionFilter, Update},
     },
     domain::{
         error::Error,
         id::{AppId, SessionKey},
+        secret::Secret,
         session::Custody,
     },
     grpc::{
@@ -200,26 +201,26 @@ impl SessionService for Sessions {
 fn import(
     key: SessionKey,
     data: Zeroizing<Vec<u8>>,
-    request: v1::ImportSessionRequest,
+    mut request: v1::ImportSessionRequest,
 ) -> Result<Import, Error> {
     convert::request_id(&request.request_id)?;
     leave_empty(&[
         ("proxy", request.proxy.is_none()),
-        ("replace", !request.replace),
-        ("validate", !request.validate),
-        ("mint", !request.mint),
-        ("password", request.password.is_empty()),
         ("passcode", request.passcode.is_empty()),
         ("account_index", request.account_index == 0),
     ])?;
     if data.is_empty() {
         return Err(Error::invalid("data", "must hold a session"));
     }
+    let password = Zeroizing::new(std::mem::take(&mut request.password));
+    let password = (!password.is_empty()).then(|| Secret::new(password.as_str()));
     Ok(Import {
         key,
         format: convert::material::format_given(request.format)?,
         data,
         custody: if request.legacy_stopped { Custody::Service } else { Custody::Legacy },
+        way: way(&request, password)?,
+        replace: if request.replace { Replace::Yes } else { Replace::No },
         dry_run: if request.dry_run { DryRun::Yes } else { DryRun::No },
         api_key_alias: convert::given(request.api_key_alias),
         device: convert::material::device_given(request.device)?,
@@ -228,6 +229,24 @@ fn import(
         expected_user: (request.expected_telegram_user_id != 0).then_some(request.expected_telegram_user_id),
         expected_revision: convert::revision("expected_revision", request.expected_revision)?,
     })
+}
+
+/// Whether Telegram is asked with the given key. Two connections with one key at the same time end the authorization.
+fn way(request: &v1::ImportSessionRequest, password: Option<Secret>) -> Result<Way, Error> {
+    match (request.validate, request.mint) {
+        (true, true) => {
+            Err(Error::invalid("validate", "must not be set with mint, which asks Telegram anyway"))
+        }
+        (true, false) | (false, true) if !request.legacy_stopped => Err(Error::invalid(
+            "legacy_stopped",
+            "must be set with validate or mint: the key is used meanwhile, and Telegram ends an authorization that is \
+             connected twice",
+        )),
+        (_, false) if password.is_some() => Err(Error::invalid("password", "is used with mint only")),
+        (true, false) => Ok(Way::Validated),
+        (false, true) => Ok(Way::Minted { password }),
+        (false, false) => Ok(Way::Copy),
+    }
 }
 
 fn update(given: v1::Session, mask: Option<prost_types::FieldMask>) -> Result<Update, Error> {

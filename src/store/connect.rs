@@ -14,6 +14,7 @@ use crate::{
     store::{
         Backend, Error, Options, Store,
         error::{Unfit, classify_sqlx},
+        intake::Intake,
         leases::{desk::Desk, express},
         migrate, preflight,
     },
@@ -49,6 +50,7 @@ impl Store {
     /// Closes the connections, after what is under way. Writes on SQLite reach the file before it returns.
     pub async fn close(&self) {
         self.desk.close().await;
+        self.intake.close().await;
         // Closing twice, or a server that went away first, is no failure of the caller's.
         let _ = self.read.close_by_ref().await;
         let _ = self.write.close_by_ref().await;
@@ -87,6 +89,7 @@ impl Store {
             environment: options.environment.clone(),
             quiet_gap: options.quiet_gap,
             desk,
+            intake: Arc::new(Intake::new(Backend::Postgres)),
         })
     }
 
@@ -119,6 +122,7 @@ impl Store {
             environment: options.environment.clone(),
             quiet_gap: options.quiet_gap,
             desk: Arc::new(Desk::new(Backend::Sqlite)),
+            intake: Arc::new(Intake::new(Backend::Sqlite)),
         })
     }
 }

@@ -2,8 +2,8 @@
 
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, Condition, ConnectionTrait as _, DatabaseTransaction, EntityTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
 use crate::{
@@ -71,6 +71,40 @@ impl Store {
             if rows.len() > size { token(&rows[size - 1].sequence.to_string()) } else { String::new() };
         let items = rows.into_iter().take(size).map(event).collect::<Result<_, _>>()?;
         Ok(Page { items, next_token })
+    }
+}
+
+impl Store {
+    /// A detail of the last event that brought the session its material; `None` if it says nothing of the kind.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Corrupt`].
+    pub async fn last_detail(
+        &self,
+        caller: &Caller,
+        of: &SessionKey,
+        name: &str,
+    ) -> Result<Option<String>, Error> {
+        const DOING: &str = "reading an event";
+        let filled = Condition::any()
+            .add(Column::Kind.eq(Kind::MaterialReplaced.name()))
+            .add(Column::Reason.is_in(["imported", "minted", "authorization_success", "restored"]));
+        let query = Entity::find()
+            .filter(scope::events(caller))
+            .filter(Column::TenantId.eq(of.tenant.as_str()))
+            .filter(Column::AppId.eq(of.app.as_str()))
+            .filter(filled)
+            .order_by_desc(Column::Sequence)
+            .limit(1);
+        let rows = within(caller.deadline, DOING, async {
+            let tx = self.begin(caller, Access::Read, DOING).await?;
+            let rows = query.all(&tx).await.map_err(classify(DOING))?;
+            commit(tx, DOING).await?;
+            Ok(rows)
+        })
+        .await?;
+        let Some(last) = rows.into_iter().next() else { return Ok(None) };
+        Ok(text_map(last.details, "event details")?.remove(name))
     }
 }
 

@@ -95,6 +95,29 @@ impl Store {
         .await
     }
 
+    /// Notes some that are to come unless somebody forgets them before they are `due`: for keys that are about to become
+    /// authorizations, so that none is left behind should this process die.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn expect_log_outs(
+        &self,
+        caller: &Caller,
+        key: &SessionKey,
+        environment: &Environment,
+        log_outs: &[NewLogOut],
+        due: Timestamp,
+    ) -> Result<(), Error> {
+        within(caller.deadline, WRITING, async {
+            let tx = self.begin(caller, Access::Write, WRITING).await?;
+            for log_out in log_outs {
+                insert(&tx, key, environment, log_out, due).await?;
+            }
+            commit(tx, WRITING).await
+        })
+        .await
+    }
+
     /// Puts one off that failed, so that it does not stand in the way of others.
     ///
     /// # Errors
@@ -136,6 +159,15 @@ impl Store {
         })
         .await
     }
+}
+
+pub(super) async fn forget(tx: &DatabaseTransaction, ids: &[uuid::Uuid]) -> Result<(), Error> {
+    Entity::delete_many()
+        .filter(Column::Id.is_in(ids.iter().map(uuid::Uuid::to_string)))
+        .exec(tx)
+        .await
+        .map_err(classify(FORGETTING))?;
+    Ok(())
 }
 
 pub(super) async fn insert(

@@ -16,6 +16,8 @@
 //! | [`Store::acquire`] granted, [`Store::renew`], [`Store::release`] | one message of prepared statements | 1 |
 //! | the same, refused | the message, then 1 or 2 that tell why | 6-7 |
 //! | [`Store::commit`] | 1, 1 more for changed material, 1 more for all its events | 4-6 |
+//! | [`Store::look_up`], for up to 128 imports | 2 | 5 |
+//! | [`Store::take_in`], for up to 128 imports | 3 | 6 |
 //!
 //! A statement's first use on a connection takes one more, to prepare it; so does a connection that rested for
 //! longer than a second, which is tried first. After the answer, in the background, the pool asks once more
@@ -23,10 +25,12 @@
 
 mod clock;
 mod connect;
+mod desk;
 mod entity;
 pub mod error;
 pub mod events;
 mod filter;
+pub mod intake;
 pub mod leases;
 pub mod log_outs;
 mod material;
@@ -50,6 +54,7 @@ pub use crate::store::{
     error::Error,
     events::EventFilter,
     filter::{LeaseFilter, SessionFilter},
+    intake::Looked,
     leases::{Acquire, Grant, Holds, Place, Released, Renew, Standing},
     log_outs::{LogOut, NewLogOut},
     sessions::{Change, Expected, LeaseRule, MaterialChange, TicketRule},
@@ -110,6 +115,8 @@ pub struct Store {
     quiet_gap: Duration,
     /// Where grants, renewals and releases are served.
     desk: Arc<leases::desk::Desk>,
+    /// Where imports are.
+    intake: Arc<intake::Intake>,
 }
 
 impl Store {

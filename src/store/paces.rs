@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use crate::{
-    domain::{caller::Caller, id::SessionKey, time::millis},
+    domain::{caller::Caller, fingerprint::Fingerprint, id::SessionKey, time::millis},
     store::{
         Backend, Error, Store,
         clock::{NOW, now, now_column},
@@ -30,6 +30,8 @@ pub enum Pace<'a> {
     Dc(i32),
     /// Those at one session.
     Session(&'a SessionKey),
+    /// Connections with one authorization that is nobody's session yet.
+    Authorization(&'a Fingerprint),
 }
 
 /// What the names of rows begin with.
@@ -46,6 +48,8 @@ impl Pace<'_> {
             Self::Probes => "probe".to_owned(),
             Self::Dc(dc) => format!("{OF_DC}{dc}"),
             Self::Session(key) => format!("{OF_SESSION}{key}"),
+            // No session is called so: a name has a slash in it.
+            Self::Authorization(print) => format!("{OF_SESSION}{}", print.as_str()),
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Change {
     pub login_ticket: TicketRule,
     /// Material whose authorization is to be ended, noted until it is.
     pub log_out: Option<NewLogOut>,
+    /// Log-outs noted before that are not to come any more.
+    pub done_log_outs: Vec<uuid::Uuid>,
     /// Sealed tokens of log-outs, in place of those there.
     pub future_auth_tokens: Option<Vec<u8>>,
     pub events: Vec<NewEvent>,
@@ -58,6 +60,7 @@ impl Change {
             lease: LeaseRule::Ignore,
             login_ticket: TicketRule::Any,
             log_out: None,
+            done_log_outs: Vec::new(),
             future_auth_tokens: None,
             events: Vec::new(),
         }
@@ -206,6 +209,9 @@ impl Store {
             if let Some(log_out) = &change.log_out {
                 Box::pin(log_outs::insert(&tx, key, &change.session.environment, log_out, caller.now))
                     .await?;
+            }
+            if !change.done_log_outs.is_empty() {
+                Box::pin(log_outs::forget(&tx, &change.done_log_outs)).await?;
             }
             if let Some(sealed) = change.future_auth_tokens {
                 Box::pin(tokens::replace(&tx, key, sealed)).await?;
@@ -359,18 +365,7 @@ impl Store {
     }
 
     async fn insert(&self, tx: &DatabaseTransaction, session: &Session) -> Result<Read, Error> {
-        let mut columns = vec![
-            (Column::TenantId, session.key.tenant.as_str().into()),
-            (Column::AppId, session.key.app.as_str().into()),
-            (Column::CreateTime, session.create_time.as_millis().into()),
-            (Column::Revision, 1_i64.into()),
-            (Column::LeaseEpoch, 0_i64.into()),
-            (Column::LeaseEvicted, false.into()),
-            (Column::LeaseReleased, false.into()),
-            (Column::LastActivityTime, session.last_activity_time.map(|time| time.as_millis()).into()),
-        ];
-        columns.extend(described(session));
-        let (names, values): (Vec<Column>, Vec<Value>) = columns.into_iter().unzip();
+        let (names, values): (Vec<Column>, Vec<Value>) = first_columns(session).into_iter().unzip();
         let mut query = Query::insert();
         query
             .into_table(Entity)
@@ -470,6 +465,22 @@ impl Store {
         // Of the conditions only the lease is left; it may have ended since.
         Ok(Error::Leased { remaining: read.rest(self.quiet_gap).unwrap_or_default() })
     }
+}
+
+/// The columns of a row that is not there yet; all others are empty.
+pub(super) fn first_columns(session: &Session) -> Vec<(Column, Value)> {
+    let mut columns = vec![
+        (Column::TenantId, session.key.tenant.as_str().into()),
+        (Column::AppId, session.key.app.as_str().into()),
+        (Column::CreateTime, session.create_time.as_millis().into()),
+        (Column::Revision, 1_i64.into()),
+        (Column::LeaseEpoch, 0_i64.into()),
+        (Column::LeaseEvicted, false.into()),
+        (Column::LeaseReleased, false.into()),
+        (Column::LastActivityTime, session.last_activity_time.map(|time| time.as_millis()).into()),
+    ];
+    columns.extend(described(session));
+    columns
 }
 
 /// The columns that a change writes, whatever they were.

@@ -90,7 +90,23 @@ impl Telegram {
         deadline: Instant,
     ) -> Result<SignIn, Error> {
         refuse_proxy(proxy.as_ref())?;
-        SignIn::start(self.clone(), api_key, device, way, deadline).await
+        self.sign_in_at(self.endpoint.home_dc, way, api_key, device, deadline).await
+    }
+
+    /// The same at the data centre where the account is known to live.
+    ///
+    /// # Errors
+    /// As [`Self::sign_in`], and `DcUnknown`.
+    pub async fn sign_in_at(
+        &self,
+        dc: i32,
+        way: Way,
+        api_key: ApiKey,
+        device: Device,
+        deadline: Instant,
+    ) -> Result<SignIn, Error> {
+        self.address(dc)?;
+        SignIn::start(self.clone(), dc, api_key, device, way, deadline).await
     }
 
     /// Goes on with an attempt begun elsewhere, on its keys. Whoever began it must have stopped.

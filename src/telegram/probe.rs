@@ -3,11 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use grammers_tl_types::{RemoteCall, enums, functions, types};
 
 use crate::{
     domain::{
         material::{FutureAuthToken, Material},
+        secret::Secret,
         session::Account,
         time::Timestamp,
         validation::Authorization,
@@ -19,6 +21,9 @@ use crate::{
         key_exchange, refuse_proxy,
     },
 };
+
+/// What links of login tokens begin with.
+pub(super) const LOGIN_URL: &str = "tg://login?token=";
 
 /// Between two attempts of one visit: a server that has just dropped a connection is given a moment.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -89,6 +94,25 @@ impl Telegram {
             }
             answer => ended(answer),
         }
+    }
+
+    /// Lets a login in whose token was exported elsewhere, as a signed-in phone does that scans its code. Asks once: an
+    /// answer that is lost may have been a yes, which the login itself finds out.
+    ///
+    /// # Errors
+    /// As [`Self::probe`], and `TokenUnusable`. After `Unavailable` and `TimedOut` it may have been accepted.
+    pub async fn accept_login_token(
+        &self,
+        material: &Material,
+        url: &Secret,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        refuse_proxy(material.proxy.as_ref())?;
+        let token = url.expose_secret().strip_prefix(LOGIN_URL).ok_or(Error::TokenUnusable)?;
+        let token = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| Error::TokenUnusable)?;
+        let request = functions::auth::AcceptLoginToken { token };
+        self.visit_once(material, &request, "accepting a login", deadline).await?;
+        Ok(())
     }
 
     /// One call on one connection; once more on another if the first one failed for a passing reason.
@@ -185,6 +209,8 @@ pub(super) fn ended(answer: Result<enums::auth::LoggedOut, Error>) -> Result<Opt
             Ok(future_auth_token.map(FutureAuthToken::new))
         }
         Err(error) if error.is_gone() => Ok(None),
+        // Whoever scanned never gave their password, so there is no authorization.
+        Err(Error::PasswordNeeded) => Ok(None),
         Err(error) => Err(error),
     }
 }

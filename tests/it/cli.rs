@@ -2,10 +2,12 @@
 
 mod help;
 mod import;
+mod import_sources;
 mod in_process;
 mod lending;
 mod login;
 mod migrate;
+mod migration;
 mod program;
 mod quickstart;
 mod sandbox;

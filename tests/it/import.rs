@@ -2,4 +2,8 @@
 
 mod accepted;
 mod bad_input;
+mod looks;
+mod minting;
+mod replacing;
 mod second_names;
+mod together;

@@ -1,5 +1,6 @@
 //! The store on both databases: one suite for what they share, and what only PostgreSQL promises.
 
+mod intake;
 mod lending;
 mod migrations;
 mod outage;

@@ -107,6 +107,7 @@ const FENCES: &[Fence] = &[
             "src/http/miniapp/password.rs",
             "src/cli/connect.rs",
             "src/cli/given.rs",
+            "src/cli/import/sending.rs",
             "src/cli/lease.rs",
             "src/cli/login/",
             "src/cli/token.rs",

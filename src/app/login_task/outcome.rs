@@ -168,7 +168,7 @@ impl Task {
             return Ok(Kept::No(other));
         }
         let beside = session.state.pending().is_none();
-        let old = self.own_material(&caller, &session).await?;
+        let old = self.app.own_material(&caller, &session).await?;
         let mut events = Vec::new();
         if beside {
             if !session.state.is_usable() {
@@ -225,10 +225,12 @@ impl Task {
             "a newer login of this session took over; follow that one",
         ))
     }
+}
 
+impl App {
     /// The material that the new one takes the place of, if its authorization is this service's to end. One that
     /// cannot be opened any more cannot be ended either, and does not stand in the way of a new login.
-    async fn own_material(
+    pub(in crate::app) async fn own_material(
         &self,
         caller: &Caller,
         session: &Session,
@@ -236,7 +238,7 @@ impl Task {
         if session.custody == Custody::Legacy || session.material_version == 0 {
             return Ok(None);
         }
-        let app = &self.app.0;
+        let app = &self.0;
         let Some(sealed) = app.store.material(caller, &session.key).await? else { return Ok(None) };
         match app.vault.unseal(&session.key, &session.environment, &sealed) {
             Ok(material) => Ok(Some((NewLogOut { id: uuid::Uuid::new_v4(), sealed }, material))),
@@ -246,9 +248,7 @@ impl Task {
             }
         }
     }
-}
 
-impl App {
     /// Ends an authorization that no row holds; notes it for housekeeping while Telegram does not listen. `false` if
     /// neither could be done.
     pub(in crate::app) async fn end_authorization(&self, login: &Login, material: &Material) -> bool {
@@ -273,7 +273,7 @@ impl App {
     }
 
     /// Ends an authorization that was noted when its session got a new one. What fails is repeated by housekeeping.
-    async fn end_noted(&self, session: &Session, id: uuid::Uuid, material: &Material) {
+    pub(in crate::app) async fn end_noted(&self, session: &Session, id: uuid::Uuid, material: &Material) {
         match self.0.telegram.log_out(material, Instant::now() + CALL_LIMIT).await {
             Ok(token) => self.ended(&session.key, id, token).await,
             Err(error) => {

@@ -13,6 +13,7 @@ use crate::{
         session::{Custody, LogOut, Session, State, StateName},
         validation::Authorization,
     },
+    formats::Note,
     grpc::convert::{lease, material, timestamp},
 };
 
@@ -148,16 +149,20 @@ pub(crate) const fn kind(kind: Kind) -> v1::SessionEventKind {
 
 pub(crate) fn imported(imported: &Imported) -> v1::ImportSessionResponse {
     let outcome = match imported.outcome {
-        // A dry run answers what would be done.
-        ImportOutcome::Imported | ImportOutcome::WouldImport => v1::ImportOutcome::Imported,
+        ImportOutcome::Imported => v1::ImportOutcome::Imported,
         ImportOutcome::AlreadyThere => v1::ImportOutcome::AlreadyThere,
+        ImportOutcome::Replaced => v1::ImportOutcome::Replaced,
+        ImportOutcome::Differs => v1::ImportOutcome::Differs,
+        ImportOutcome::Minted => v1::ImportOutcome::Minted,
     };
+    let losses = imported.notes.iter().filter_map(material::loss).collect();
+    let remarks = imported.notes.iter().filter(|note| !matches!(note, Note::NotCarried(_)));
     v1::ImportSessionResponse {
         session: Some(session(&imported.session)),
         outcome: outcome.into(),
         format: material::format(imported.format).into(),
-        losses: Vec::new(),
-        warnings: imported.warnings.clone(),
+        losses,
+        warnings: remarks.map(ToString::to_string).chain(imported.warnings.iter().cloned()).collect(),
     }
 }
 

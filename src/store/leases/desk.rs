@@ -53,7 +53,7 @@ const MANY: usize = 96;
 /// Or so long, because the one under way may be stuck.
 const LONG: Duration = Duration::from_millis(50);
 /// How long a batch waits for a row that somebody else holds, before it lets those go ahead that can.
-pub(super) const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+pub(in crate::store) const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 /// How long a batch may take, whatever its callers allow.
 const BATCH_LIMIT: Duration = Duration::from_secs(10);
 /// How long asks under way are waited for when the database is closed.

@@ -47,7 +47,7 @@ pub(super) fn held(caller: &Caller, lease: &LeaseId, epoch: i64) -> Condition {
 }
 
 /// The tenant whose rows alone exist for the caller; empty for all.
-fn tenant_of(authority: &Authority) -> &str {
+pub(super) fn tenant_of(authority: &Authority) -> &str {
     match authority {
         Authority::Service => "",
         Authority::Tenant(own) => own.as_str(),

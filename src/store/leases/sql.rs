@@ -2,11 +2,14 @@
 //! and with it the prepared statement, is the same for one ask and for many. Names of what is asked begin with `ask_`;
 //! all others are columns of the session.
 
+use sea_orm::Iterable as _;
+
 use crate::{
     domain::session::{Custody, StaleReason, StateName},
     store::{
         Backend,
         clock::{NOW, text as clock},
+        entity::session::Column,
         leases::queue::PRESENCE,
         settings,
     },
@@ -95,7 +98,7 @@ fn at(backend: Backend, number: u8) -> String {
 }
 
 /// The list of asks as rows.
-fn asks(backend: Backend, fields: &[(&str, &str)]) -> String {
+pub(in crate::store) fn asks(backend: Backend, fields: &[(&str, &str)]) -> String {
     match backend {
         Backend::Postgres => {
             let fields: Vec<_> = fields.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
@@ -107,6 +110,13 @@ fn asks(backend: Backend, fields: &[(&str, &str)]) -> String {
             format!("(select {} from json_each(?1)) as asks", fields.join(", "))
         }
     }
+}
+
+/// Every column and the clock.
+pub(in crate::store) fn row(backend: Backend) -> String {
+    let columns: Vec<_> =
+        Column::iter().map(|column| sea_orm::IdenStatic::as_str(&column).to_owned()).collect();
+    format!("{}, {} as {NOW}", columns.join(", "), clock(backend))
 }
 
 /// Material that works as far as is known.
@@ -122,7 +132,7 @@ fn ours(backend: Backend) -> String {
 }
 
 /// What exists for the caller: the filter beside row-level security.
-fn visible(backend: Backend, number: u8) -> String {
+pub(in crate::store) fn visible(backend: Backend, number: u8) -> String {
     let tenant = at(backend, number);
     format!("({tenant} = '' or tenant_id = {tenant})")
 }

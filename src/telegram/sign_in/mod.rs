@@ -213,12 +213,12 @@ enum Told {
 impl SignIn {
     pub(super) async fn start(
         telegram: Telegram,
+        dc: i32,
         api_key: ApiKey,
         device: Device,
         way: Way,
         deadline: Instant,
     ) -> Result<Self, Error> {
-        let dc = telegram.endpoint.home_dc;
         let (proof, phase) = match way {
             Way::Qr => (Proof::Qr, Phase::Export),
             Way::Phone { number, future_auth_tokens } => (
@@ -445,6 +445,22 @@ impl SignIn {
             keys: self.keys.iter().map(|(dc, key)| (*dc, key.auth_key.clone())).collect(),
             way: checkpoint::Note::of(&self.way, &self.phase),
         }
+    }
+
+    /// The key in use as material, though it is nobody's yet: so that what it may become can be ended without the attempt.
+    pub fn unproven(&self) -> Option<Material> {
+        let key = self.keys.get(&self.dc)?;
+        let home = DcKey { auth_key: key.auth_key.clone(), address: None };
+        Some(Material {
+            home_dc: self.dc,
+            keys: [(self.dc, home)].into(),
+            telegram_user_id: None,
+            is_bot: None,
+            api_id: self.api_key.api_id,
+            device: self.device.clone(),
+            proxy: None,
+            updates: None,
+        })
     }
 
     /// Closes the connection and keeps the attempt: the next step connects again and looks what was missed.

@@ -11,6 +11,7 @@ use crate::{
     telegram::{
         connection::Heard,
         error::Error,
+        probe::LOGIN_URL,
         sign_in::{ACCEPT_MARGIN, Phase, SignIn, Step, Told},
     },
 };
@@ -93,7 +94,7 @@ impl SignIn {
         self.phase = Phase::Shown { refresh };
         let acceptable_until = now + expires_in + ACCEPT_MARGIN;
         self.shown_until = Some(self.shown_until.map_or(acceptable_until, |t| t.max(acceptable_until)));
-        let mut url = Zeroizing::new(String::from("tg://login?token="));
+        let mut url = Zeroizing::new(String::from(LOGIN_URL));
         BASE64_URL_SAFE_NO_PAD.encode_string(&*bytes, &mut url);
         Step::Token { url: Secret::new(url.as_str()), expires_in }
     }

@@ -75,14 +75,15 @@ fn good_files_go_in_once_and_can_be_lent_when_the_legacy_system_stopped() {
     fs::write(service.usm.path("in/acme/notes.txt"), "no session").unwrap();
 
     let dry = import(&service.usm, "in", &["--dry-run", "--legacy-stopped"]).done().json();
-    let files = [("acme/ours.session", "would_import"), ("acme/real.session", "would_import")];
-    assert_eq!(outcomes(&dry), map(&files));
+    let files = [("acme/ours.session", "imported"), ("acme/real.session", "imported")];
+    assert_eq!(outcomes(&dry), map(&files), "what would be");
+    assert_eq!(dry["dry_run"], true);
     assert_eq!(service.run(&["session", "list", "--output", "json"]).done().json(), serde_json::json!([]));
 
     let report = service.usm.path("report.json");
     let done =
         import(&service.usm, "in", &["--legacy-stopped", "--report", report.to_str().unwrap()]).done().json();
-    assert_eq!(outcomes(&done), map(&files.map(|(file, _)| (file, "imported"))));
+    assert_eq!(outcomes(&done), map(&files));
     let written: Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
     assert_eq!(written, done);
     let text = fs::read_to_string(report.with_extension("txt")).unwrap();
@@ -147,7 +148,7 @@ fn each_bad_file_is_refused_by_name_and_the_good_ones_go_in() {
         ("acme/-odd.session", "name"),
         ("acme/dangling.session", "not_found"),
         ("acme/empty.session", "empty"),
-        ("acme/good.session", "would_import"),
+        ("acme/good.session", "imported"),
         ("acme/key_length.session", "key_length"),
         ("acme/locked.session", "locked"),
         ("acme/no_key.session", "no_key"),
@@ -159,8 +160,6 @@ fn each_bad_file_is_refused_by_name_and_the_good_ones_go_in() {
     ]);
     let dry = import(&service.usm, "in", &["--dry-run"]).failed("11 of 12 files were refused");
     assert_eq!(outcomes(&dry.json()), expected);
-    let mut expected = expected;
-    expected.insert("acme/good.session".to_owned(), "imported".to_owned());
     let ran = import(&service.usm, "in", &[]).failed("11 of 12 files were refused");
     assert_eq!(outcomes(&ran.json()), expected);
     let list = service.run(&["session", "list", "--output", "json"]).done().json();
@@ -187,8 +186,14 @@ fn another_authorization_under_a_taken_name_is_refused() {
     let service = Service::start();
     service.import("news", 4040);
     write_session(&service.usm.path("in/acme/news.session"), &service.authorization(4041));
-    let ran = import(&service.usm, "in", &[]).failed("1 of 1 files were refused");
-    assert_eq!(outcomes(&ran.json()), map(&[("acme/news.session", "SESSION_ALREADY_EXISTS")]));
+    for more in [&["--dry-run"][..], &[]] {
+        let ran = import(&service.usm, "in", more).failed("1 of 1 files were refused");
+        assert_eq!(outcomes(&ran.json()), map(&[("acme/news.session", "differs")]));
+        assert_eq!(ran.json()["files"][0]["reason"], "SESSION_ALREADY_EXISTS");
+    }
+    let done = import(&service.usm, "in", &["--replace", "--legacy-stopped"]).done().json();
+    assert_eq!(outcomes(&done), map(&[("acme/news.session", "replaced")]));
+    service.about("news", &["session", "validate"]).done();
 }
 
 #[test]

@@ -129,6 +129,13 @@ fn unknown_sessions_and_those_of_the_legacy_system_are_not_lent() {
     let ran = acquire(&service, "legacy", "w", &[]);
     assert_eq!(ran.code, 1, "{ran:?}");
     let moved = service.run(&["custody", "take", "--all", "--output", "json"]).done().json();
-    assert_eq!(moved, json!({"moved": 1, "refused": 0}));
+    let told = json!([{"session": "acme/legacy", "outcome": "moved", "message": ""}]);
+    assert_eq!(moved, json!({"sessions": told, "moved": 1, "refused": 0}));
     acquire(&service, "legacy", "w", &["--wait", "20"]).done();
+    // One that is held does not keep the others from moving.
+    service.import("free", 6005);
+    let given =
+        service.run(&["custody", "give", "--all", "--tenant", "acme"]).failed("stayed where they were");
+    assert!(given.out.contains("moved    acme/free\n"), "{given:?}");
+    assert!(given.out.contains("refused  acme/legacy  SESSION_LEASED"), "{given:?}");
 }

@@ -268,6 +268,12 @@ impl Service {
         self.run(&[args, &["--tenant-id", "acme", "--app-id", app]].concat())
     }
 
+    /// Kills the server outright and gives its folder on.
+    pub(super) fn crash(self) -> Usm {
+        drop(self.running);
+        self.usm.without("USM_SERVER")
+    }
+
     /// Ends the server and gives its folder on.
     pub(super) fn stop(self) -> Usm {
         let ran = self.running.interrupt();
@@ -316,6 +322,34 @@ fn material(key: &[u8], port: u64) -> Material {
         device: Device::default(),
         proxy: None,
         updates: None,
+    }
+}
+
+/// Makes Telethon files of any number of authorizations that Telegram need not know, quickly.
+pub(super) struct Forge {
+    template: Vec<u8>,
+    key_at: usize,
+}
+
+impl Forge {
+    pub(super) fn new() -> Self {
+        let key = [7; 256];
+        let template =
+            run_async(formats::write(&material(&key, 443), Format::TelethonSqlite, &Addresses::new()));
+        let template = template.unwrap().data.to_vec();
+        let key_at = template.windows(256).position(|window| window == key).unwrap();
+        Self { template, key_at }
+    }
+
+    pub(super) fn file(&self, number: u32) -> Vec<u8> {
+        let mut file = self.template.clone();
+        file[self.key_at..self.key_at + 4].copy_from_slice(&number.to_be_bytes());
+        file
+    }
+
+    pub(super) fn write(&self, path: &Path, number: u32) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, self.file(number)).unwrap();
     }
 }
 

@@ -9,7 +9,7 @@ use crate::support::world::{ANN, Shape, World, fact, field, import, on_both_shap
 on_both_shapes!(
     what_is_no_session_is_refused_by_its_reason_and_changes_nothing,
     what_is_too_large_is_refused,
-    what_this_version_would_have_to_ignore_is_refused_by_field,
+    what_makes_no_sense_or_would_be_ignored_is_refused_by_field,
 );
 
 /// The session file after somebody else had it.
@@ -102,15 +102,17 @@ async fn what_is_too_large_is_refused(shape: Shape) {
     world.stop().await;
 }
 
-async fn what_this_version_would_have_to_ignore_is_refused_by_field(shape: Shape) {
+async fn what_makes_no_sense_or_would_be_ignored_is_refused_by_field(shape: Shape) {
     let world = World::start(shape).await;
     let material = world.sandbox.mint(2, ANN).await;
     let data = world.written(&material, Format::TelethonString).await;
     let ask = || import("bot", data.clone());
     let cases = [
-        ("mint", v1::ImportSessionRequest { mint: true, ..ask() }),
-        ("validate", v1::ImportSessionRequest { validate: true, ..ask() }),
-        ("replace", v1::ImportSessionRequest { replace: true, ..ask() }),
+        ("legacy_stopped", v1::ImportSessionRequest { mint: true, ..ask() }),
+        ("legacy_stopped", v1::ImportSessionRequest { validate: true, ..ask() }),
+        ("validate", v1::ImportSessionRequest { mint: true, validate: true, legacy_stopped: true, ..ask() }),
+        ("passcode", v1::ImportSessionRequest { passcode: "horse".to_owned(), ..ask() }),
+        ("account_index", v1::ImportSessionRequest { account_index: 1, ..ask() }),
         ("password", v1::ImportSessionRequest { password: "horse".to_owned(), ..ask() }),
         ("request_id", v1::ImportSessionRequest { request_id: "again".to_owned(), ..ask() }),
         ("app_id", v1::ImportSessionRequest { app_id: "../bot".to_owned(), ..ask() }),

@@ -14,7 +14,7 @@ use usm::{
     store::Store,
 };
 
-use super::{granted, options, request, service};
+use super::{granted, intake::imported, key, options, request, service};
 use crate::support::{
     poll,
     postgres::{Database, PROGRAM},
@@ -105,11 +105,33 @@ async fn operations_take_as_many_round_trips_as_documented() {
             .await
             .expect("answer");
         note("release", settle().await);
+        let key = key("acme", &format!("new-{round}"));
+        store.look_up(&service(), &key, None).await.expect("answer");
+        note("look up", settle().await);
+        store.take_in(&service(), imported("acme", &format!("new-{round}"))).await.expect("kept");
+        note("take in", settle().await);
+        // All that came while the first was served share the next.
+        let names: Vec<_> = (0..64).map(|number| format!("many-{round}-{number}")).collect();
+        let caller = service();
+        let kept = names.iter().map(|app| store.take_in(&caller, imported("acme", app)));
+        for kept in futures::future::join_all(kept).await {
+            kept.expect("kept");
+        }
+        let trips = settle().await - before;
+        assert!(trips <= 4 * (6 + AFTERWARDS), "{trips} round trips for 64 imports");
         if round == 1 {
             // A refusal is one message, the pool's look after it, and the five of the careful way.
             assert_eq!(
                 counted,
-                [("get", 4), ("acquire", 1), ("acquire refused", 7), ("renew", 1), ("release", 1)]
+                [
+                    ("get", 4),
+                    ("acquire", 1),
+                    ("acquire refused", 7),
+                    ("renew", 1),
+                    ("release", 1),
+                    ("look up", 5),
+                    ("take in", 6)
+                ]
             );
         }
     }
