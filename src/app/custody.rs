@@ -1,10 +1,13 @@
 //! Which system may connect with a session's key: this one or the legacy one, never both.
 
-use super::App;
+use super::{
+    App,
+    fingerprints::{Differs, is_recorded},
+};
 use crate::{
     domain::{
         caller::Caller,
-        error::Error,
+        error::{Error, Reason},
         event::{Kind, NewEvent},
         id::SessionKey,
         session::{Custody, Session},
@@ -16,14 +19,26 @@ impl App {
     /// This service owns the session from now on: the legacy system must have stopped using it.
     ///
     /// # Errors
-    /// `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`.
+    /// `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`, `FEATURE_DISABLED`, `FINGERPRINT_MISMATCH` if the file
+    /// is not the recorded one.
     pub async fn take_custody(
         &self,
         caller: &Caller,
         key: &SessionKey,
         revision: Option<i64>,
+        legacy_fingerprint: Option<&str>,
     ) -> Result<Session, Error> {
         let session = self.get_at(caller, key, revision).await?;
+        self.require_feature(caller).await?;
+        if session.custody == Custody::Legacy
+            && !is_recorded(session.legacy_fingerprint.as_deref(), legacy_fingerprint)
+        {
+            self.note_mismatch(caller, &session, Differs::File).await;
+            return Err(Error::new(
+                Reason::FingerprintMismatch,
+                "the legacy system used the file since it was recorded; import it again with replace, which takes the change",
+            ));
+        }
         self.move_custody(caller, session, Custody::Service).await
     }
 

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::{App, Suspects, as_service, now, validation::CALL_LIMIT};
 use crate::{
-    config::Feature,
     domain::{
         caller::Caller,
         error::Error,
@@ -14,7 +13,7 @@ use crate::{
         page::PageRequest,
         session::{Event, LogOut, LoginEnd, Session, StateName},
     },
-    store::{Change, LogOut as LogOutToCome, SessionFilter, settings},
+    store::{Change, LogOut as LogOutToCome, SessionFilter},
     telemetry::metrics,
 };
 
@@ -46,27 +45,6 @@ impl App {
         // Tickets in memory died with the process that ran them, so no pending row can still belong to one.
         let settled = if self.0.tickets.survive_restart() { SETTLING } else { Duration::ZERO };
         self.end_orphaned_logins(&caller, settled).await
-    }
-
-    /// Reads what the database says about the feature, and leaves the rest to the processes that keep house.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn read_feature(&self) -> Result<(), Error> {
-        self.refresh_feature(&as_service(ACTOR, ROUND_LIMIT)).await
-    }
-
-    /// Writes what an operator set about the feature at this start; `None` leaves what the database says.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn set_feature(&self, feature: Option<Feature>) -> Result<(), Error> {
-        let Some(feature) = feature else { return Ok(()) };
-        let value = match feature {
-            Feature::Enabled => settings::FEATURE_ON,
-            Feature::Disabled => settings::FEATURE_OFF,
-        };
-        Ok(self.0.store.set_setting(&as_service(ACTOR, ROUND_LIMIT), settings::FEATURE, value).await?)
     }
 
     /// Keeps house until the service stops.
@@ -115,13 +93,6 @@ impl App {
         }
         let held = self.0.store.count_leased(caller).await?;
         metrics::leases_held(u32::try_from(held).unwrap_or(u32::MAX));
-        Ok(())
-    }
-
-    async fn refresh_feature(&self, caller: &Caller) -> Result<(), Error> {
-        let value = self.0.store.setting(caller, settings::FEATURE).await?;
-        let enabled = value.as_deref() != Some(settings::FEATURE_OFF);
-        self.0.enabled.store(enabled, std::sync::atomic::Ordering::Relaxed);
         Ok(())
     }
 

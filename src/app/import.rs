@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use super::{App, sessions::stale_revision};
+use super::{App, export::may_live, sessions::stale_revision};
 use crate::{
     domain::{
         caller::Caller,
@@ -31,6 +31,13 @@ pub enum DryRun {
     No,
 }
 
+/// Whether an import may put its material in the place of other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    Yes,
+    No,
+}
+
 /// A session to take in.
 pub struct Import {
     pub key: SessionKey,
@@ -39,6 +46,8 @@ pub struct Import {
     pub data: Zeroizing<Vec<u8>>,
     pub custody: Custody,
     pub dry_run: DryRun,
+    /// Whether other material under the name gives way.
+    pub replace: Replace,
     pub api_key_alias: Option<String>,
     pub device: Option<Device>,
     pub labels: BTreeMap<String, String>,
@@ -62,6 +71,8 @@ pub enum ImportOutcome {
     AlreadyThere,
     /// A dry run found nothing against it.
     WouldImport,
+    /// What was there gave way, or would after a dry run.
+    Replaced,
 }
 
 /// The answer to an import.
@@ -79,7 +90,7 @@ impl App {
     ///
     /// # Errors
     /// `MATERIAL_INVALID`, `MATERIAL_TOO_LARGE`, `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS` when the name holds
-    /// another authorization, `SESSION_WRONG_STATE` while a login runs, `ACCOUNT_MISMATCH`, `TELEGRAM_UNAVAILABLE` while
+    /// another authorization, `FINGERPRINT_MISMATCH` if its file changed besides, `SESSION_WRONG_STATE` while a login runs, `ACCOUNT_MISMATCH`, `TELEGRAM_UNAVAILABLE` while
     /// the name's former authorization waits to be logged out.
     pub async fn import_session(&self, caller: &Caller, import: Import) -> Result<Imported, Error> {
         if import.data.len() > DATA_LENGTH_MAX {
@@ -97,7 +108,13 @@ impl App {
             self.log_out_pending(caller, &import.key).await?;
             stored = self.0.store.get(caller, &import.key).await?;
         }
-        let fingerprint = self.0.vault.fingerprint(&material);
+        let fingerprint = self.fingerprint_of(&material);
+        if let (Replace::Yes, Some(there)) =
+            (import.replace, stored.as_ref().filter(|there| may_live(&there.state)))
+        {
+            let (session, outcome) = self.replace_material(caller, there.clone(), &import, material).await?;
+            return Ok(Imported { session, outcome, format: parsed.format, warnings });
+        }
         if let Some(there) = stored.as_ref().filter(|session| session.state.is_usable()) {
             if there.fingerprint == fingerprint {
                 let session = there.clone();
@@ -108,10 +125,7 @@ impl App {
                     warnings,
                 });
             }
-            return Err(Error::new(
-                Reason::SessionAlreadyExists,
-                "this name holds another authorization; import under another app_id, or revoke and reset this one first",
-            ));
+            return Err(self.refuse_other(caller, there, import.legacy_fingerprint.as_deref()).await);
         }
         self.refuse_second_name(caller, &import.key, fingerprint).await?;
         let (mut session, expected, event) = self.filled(caller, stored, &import, &material)?;
@@ -137,7 +151,7 @@ impl App {
 
     /// One authorization has one name: under two it would be lent twice at once, which ends it. Looks at all tenants,
     /// and tells nothing of the other name. The store refuses the same again when it writes.
-    async fn refuse_second_name(
+    pub(super) async fn refuse_second_name(
         &self,
         caller: &Caller,
         key: &SessionKey,

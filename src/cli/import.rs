@@ -1,4 +1,4 @@
-//! `usm import` and `usm fingerprint`: files of another system.
+//! `usm import`: files of another system.
 
 use std::{
     collections::BTreeMap,
@@ -54,12 +54,6 @@ pub(super) struct Import {
     report: Option<PathBuf>,
     #[command(flatten)]
     target: Target,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  usm fingerprint /app/sessions/acme/news.session")]
-pub(super) struct Fingerprint {
-    file: PathBuf,
 }
 
 /// A file and the session it is to become.
@@ -332,19 +326,4 @@ fn progress(files: usize) -> indicatif::ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-impl Fingerprint {
-    pub(super) async fn run(self, format: Format) -> Done {
-        let file = self.file.clone();
-        // Reading blocks, on a file system over a network for long.
-        let read = tokio::task::spawn_blocking(move || formats::fingerprint_file(&file)).await?;
-        let fingerprint =
-            read.map_err(|error| Failure::Failed(format!("{}: {error}", self.file.display())))?.to_string();
-        match format {
-            Format::Json => output::print_document(&json!({"file": self.file, "fingerprint": fingerprint})),
-            Format::Table => output::print_text(fingerprint),
-        }
-        Ok(())
-    }
 }

@@ -15,11 +15,13 @@ mod fingerprint;
 mod grammers;
 mod key;
 mod note;
+mod place;
 mod raw;
 mod sqlite;
 mod telethon_json;
 mod telethon_sqlite;
 mod telethon_string;
+mod telethon_update;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -34,6 +36,7 @@ pub use self::{
     file::{SourceFile, fingerprint_file, read_file},
     fingerprint::LegacyFingerprint,
     note::{Item, Note},
+    place::{Modes, Order, Outcome, Overwrite, Placed, Prepared, Ready, is_same, path_of, place, prepare},
 };
 use crate::domain::material::{Format, Material};
 

@@ -49,7 +49,7 @@ use crate::domain::{secret::Secret, session::Environment};
 pub use crate::store::{
     error::Error,
     events::EventFilter,
-    filter::{LeaseFilter, SessionFilter},
+    filter::{LeaseFilter, MirrorFilter, SessionFilter},
     leases::{Acquire, Grant, Holds, Place, Released, Renew, Standing},
     log_outs::{LogOut, NewLogOut},
     sessions::{Change, Expected, LeaseRule, MaterialChange, TicketRule},

@@ -4,6 +4,7 @@ use usm_client::v1;
 
 use crate::{
     app::{
+        export::Exported,
         import::{ImportOutcome, Imported},
         validation::Validated,
     },
@@ -13,7 +14,7 @@ use crate::{
         session::{Custody, LogOut, Session, State, StateName},
         validation::Authorization,
     },
-    grpc::convert::{lease, material, timestamp},
+    grpc::convert::{lease, loss::losses, material, timestamp},
 };
 
 pub(crate) fn session(session: &Session) -> v1::Session {
@@ -52,7 +53,7 @@ pub(crate) fn session(session: &Session) -> v1::Session {
             | State::Authorized { .. }
             | State::Stale { .. } => false,
         },
-        mirrored: false,
+        mirrored: session.mirrored,
     }
 }
 
@@ -142,6 +143,7 @@ pub(crate) const fn kind(kind: Kind) -> v1::SessionEventKind {
         Kind::MaterialReplaced => v1::SessionEventKind::MaterialChanged,
         Kind::AccountMismatch => v1::SessionEventKind::AccountMismatch,
         Kind::Exported => v1::SessionEventKind::Exported,
+        Kind::FingerprintMismatch => v1::SessionEventKind::FingerprintMismatch,
         Kind::Deleted => v1::SessionEventKind::Deleted,
     }
 }
@@ -151,6 +153,7 @@ pub(crate) fn imported(imported: &Imported) -> v1::ImportSessionResponse {
         // A dry run answers what would be done.
         ImportOutcome::Imported | ImportOutcome::WouldImport => v1::ImportOutcome::Imported,
         ImportOutcome::AlreadyThere => v1::ImportOutcome::AlreadyThere,
+        ImportOutcome::Replaced => v1::ImportOutcome::Replaced,
     };
     v1::ImportSessionResponse {
         session: Some(session(&imported.session)),
@@ -158,6 +161,15 @@ pub(crate) fn imported(imported: &Imported) -> v1::ImportSessionResponse {
         format: material::format(imported.format).into(),
         losses: Vec::new(),
         warnings: imported.warnings.clone(),
+    }
+}
+
+pub(crate) fn exported(exported: Exported) -> v1::ExportSessionResponse {
+    v1::ExportSessionResponse {
+        session: Some(session(&exported.session)),
+        losses: losses(&exported.notes),
+        warnings: exported.warnings.iter().map(|warning| (*warning).to_owned()).collect(),
+        material: Some(material::handout(exported.material)),
     }
 }
 
