@@ -69,9 +69,9 @@ impl App {
                 stored.updates = material.updates;
                 stored
             }
-            Some((noted, _)) => {
+            Some((noted, former)) => {
                 // What the legacy system owned is the legacy system's to end.
-                log_out = (there.custody == Custody::Service).then_some(noted);
+                log_out = (there.custody == Custody::Service).then_some((noted, former));
                 material
             }
             None => material,
@@ -102,9 +102,20 @@ impl App {
                 .detail("reason", "imported"),
         );
         session.update_time = caller.now;
-        let change =
-            Change { material: replaced, lease: LeaseRule::NoneLive, log_out, events, ..Change::of(session) };
-        Ok((self.commit(caller, change).await?, ImportOutcome::Replaced))
+        let change = Change {
+            material: replaced,
+            lease: LeaseRule::NoneLive,
+            log_out: log_out.as_ref().map(|(noted, _)| noted.clone()),
+            events,
+            ..Change::of(session)
+        };
+        let session = self.commit(caller, change).await?;
+        if let Some((noted, former)) = log_out {
+            // Nobody waits for it, and what fails is noted.
+            let (app, session) = (self.clone(), session.clone());
+            self.0.tasks.spawn(async move { app.end_noted(&session, noted.id, &former).await });
+        }
+        Ok((session, ImportOutcome::Replaced))
     }
 
     /// What the session holds, sealed for a log-out to come, and open. `None` if it cannot be opened any more: then it

@@ -61,46 +61,57 @@ impl Off {
     }
 }
 
-/// Switches off and hands over, as running servers do by themselves. Counts what was moved, and what is lent yet.
+/// Switches off and hands over, as running servers do by themselves at the same time. Counts what was moved by anybody,
+/// and what is lent yet.
 async fn off(api: &Api, wait: Duration) -> Result<(u64, u64), Failure> {
+    let ours = each_of_ours(api, Deed::Count).await?;
     set(api, false).await?;
     let until = Instant::now() + wait;
-    let mut moved = 0;
     loop {
-        let (now_moved, waiting) = give_all(api).await?;
-        moved += now_moved;
+        let waiting = each_of_ours(api, Deed::Give).await?;
         if waiting == 0 || Instant::now() >= until {
-            return Ok((moved, waiting));
+            return Ok((ours.saturating_sub(waiting), waiting));
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-async fn give_all(api: &Api) -> Result<(u64, u64), Failure> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Count,
+    Give,
+}
+
+/// Goes through the sessions that this service owns and could lend; answers how many it owns then.
+async fn each_of_ours(api: &Api, deed: Deed) -> Result<u64, Failure> {
     let mut request = v1::ListSessionsRequest {
         custody: v1::SessionCustody::Service.into(),
         states: vec![v1::SessionState::Authorized.into(), v1::SessionState::Stale.into()],
         page_size: PAGE,
         ..Default::default()
     };
-    let (mut moved, mut waiting) = (0, 0);
+    let mut left = 0;
     loop {
         let answer =
             api.sessions().list_sessions(ask(request.clone())).await.map_err(|status| refused(&status))?;
         let page = answer.into_inner();
         for session in page.sessions {
+            if deed == Deed::Count {
+                left += 1;
+                continue;
+            }
             let v1::Session { tenant_id, app_id, .. } = session;
             let give = v1::GiveCustodyRequest { tenant_id, app_id, ..Default::default() };
             match api.sessions().give_custody(ask(give)).await {
-                Ok(_) => moved += 1,
+                Ok(_) => {}
                 // Deleted meanwhile.
                 Err(status) if status.code() == Code::NotFound => {}
                 Err(status) if status.code() == Code::Unavailable => return Err(refused(&status)),
-                Err(_) => waiting += 1,
+                Err(_) => left += 1,
             }
         }
         if page.next_page_token.is_empty() {
-            return Ok((moved, waiting));
+            return Ok(left);
         }
         request.page_token = page.next_page_token;
     }

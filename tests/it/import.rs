@@ -2,4 +2,5 @@
 
 mod accepted;
 mod bad_input;
+mod replacing;
 mod second_names;

@@ -274,7 +274,7 @@ impl App {
     }
 
     /// Ends an authorization that was noted when its session got a new one. What fails is repeated by housekeeping.
-    async fn end_noted(&self, session: &Session, id: uuid::Uuid, material: &Material) {
+    pub(in crate::app) async fn end_noted(&self, session: &Session, id: uuid::Uuid, material: &Material) {
         match self.0.telegram.log_out(material, Instant::now() + CALL_LIMIT).await {
             Ok(token) => self.ended(&session.key, id, token).await,
             Err(error) => {

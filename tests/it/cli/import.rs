@@ -188,7 +188,7 @@ fn another_authorization_under_a_taken_name_is_refused() {
     service.import("news", 4040);
     write_session(&service.usm.path("in/acme/news.session"), &service.authorization(4041));
     let ran = import(&service.usm, "in", &[]).failed("1 of 1 files were refused");
-    assert_eq!(outcomes(&ran.json()), map(&[("acme/news.session", "SESSION_ALREADY_EXISTS")]));
+    assert_eq!(outcomes(&ran.json()), map(&[("acme/news.session", "FINGERPRINT_MISMATCH")]));
 }
 
 #[test]

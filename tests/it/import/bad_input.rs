@@ -109,7 +109,6 @@ async fn what_this_version_would_have_to_ignore_is_refused_by_field(shape: Shape
     let cases = [
         ("mint", v1::ImportSessionRequest { mint: true, ..ask() }),
         ("validate", v1::ImportSessionRequest { validate: true, ..ask() }),
-        ("replace", v1::ImportSessionRequest { replace: true, ..ask() }),
         ("password", v1::ImportSessionRequest { password: "horse".to_owned(), ..ask() }),
         ("request_id", v1::ImportSessionRequest { request_id: "again".to_owned(), ..ask() }),
         ("app_id", v1::ImportSessionRequest { app_id: "../bot".to_owned(), ..ask() }),
