@@ -10,7 +10,7 @@ use crate::{
         error::{Error, Reason},
         event::{Kind, NewEvent},
         id::SessionKey,
-        session::{Custody, Session},
+        session::{Custody, LogOut, Session, State},
     },
     store::{Change, LeaseRule},
 };
@@ -45,7 +45,8 @@ impl App {
     /// The legacy system owns the session from now on: this service neither lends nor probes it.
     ///
     /// # Errors
-    /// `SESSION_NOT_FOUND`, `SESSION_LEASED` until the last lease and its quiet gap are over, `REVISION_STALE`.
+    /// `SESSION_NOT_FOUND`, `SESSION_LEASED` until the last lease and its quiet gap are over, `REVISION_STALE`,
+    /// `SESSION_WRONG_STATE` for one that is still to be logged out.
     pub async fn give_custody(
         &self,
         caller: &Caller,
@@ -64,6 +65,16 @@ impl App {
     ) -> Result<Session, Error> {
         if session.custody == custody {
             return Ok(session);
+        }
+        if let (Custody::Legacy, State::Revoked { log_out: LogOut::Pending, .. }) = (custody, &session.state)
+        {
+            // In the legacy system's hands nobody would ever end it.
+            return Err(Error::new(
+                Reason::SessionWrongState,
+                "the session was revoked and is still to be logged out; there is nothing to give",
+            )
+            .fact("state", session.state.name().as_str())
+            .fact("log_out", LogOut::Pending.name()));
         }
         session.custody = custody;
         session.update_time = caller.now;

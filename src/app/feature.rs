@@ -80,7 +80,8 @@ impl App {
     }
 
     pub(super) async fn refresh_feature(&self, caller: &Caller) -> Result<(), Error> {
-        let value = self.0.store.setting(caller, settings::FEATURE).await?;
+        // Boxed, so that the many futures that ask stay small.
+        let value = Box::pin(self.0.store.setting(caller, settings::FEATURE)).await?;
         let enabled = value.as_deref() != Some(settings::FEATURE_OFF);
         self.0.enabled.store(enabled, std::sync::atomic::Ordering::Relaxed);
         Ok(())

@@ -105,6 +105,8 @@ struct Inner {
     draining: CancellationToken,
     /// Pending rows without a living login, and since when.
     suspects: Mutex<Suspects>,
+    /// Log-outs of sessions that failed, and when they are tried again.
+    rests: Mutex<HashMap<SessionKey, housekeeping::Rest>>,
     /// Those who wait here for sessions that are lent.
     wakes: leases::Wakes,
     /// Leases that streams of this process hold.
@@ -141,6 +143,7 @@ impl App {
             stop: CancellationToken::new(),
             draining: CancellationToken::new(),
             suspects: Mutex::default(),
+            rests: Mutex::default(),
             wakes: leases::Wakes::default(),
             held: leases::Held::default(),
             enabled: AtomicBool::new(true),

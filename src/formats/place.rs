@@ -236,10 +236,11 @@ async fn draft(order: &mut Order<'_>, before: &Before) -> Result<Draft, Error> {
         Before::Session(source) => {
             let same = is_same(&source.parsed.material, order.material);
             let fits = source.parsed.format == order.format;
-            if same && fits && !is_newer(order.material, &source.parsed.material) {
+            let ours = same && fits;
+            if ours && !is_newer(order.material, &source.parsed.material) {
                 return Ok(Draft::Unchanged(source.fingerprint.clone()));
             }
-            if !(same && fits) && !may_go(&source.fingerprint) {
+            if !ours && !may_go(&source.fingerprint) {
                 return Err(if same {
                     Error::ExistsOtherFormat(source.parsed.format)
                 } else {
