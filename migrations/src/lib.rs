@@ -8,6 +8,7 @@
 mod m0001_foundation;
 mod m0002_logins;
 mod m0003_leases;
+mod m0004_mirror;
 mod statements;
 mod step;
 
@@ -25,7 +26,7 @@ pub const MIGRATION_TABLE: &str = "seaql_migrations";
 /// The advisory lock on PostgreSQL under which migrations run, so that two starts do not run them at once.
 pub const LOCK: i64 = 7_364_125_902_211;
 
-const STEPS: [Step; 3] = [m0001_foundation::STEP, m0002_logins::STEP, m0003_leases::STEP];
+const STEPS: [Step; 4] = [m0001_foundation::STEP, m0002_logins::STEP, m0003_leases::STEP, m0004_mirror::STEP];
 
 /// Every migration, oldest first.
 #[derive(Debug)]

@@ -187,16 +187,7 @@ impl App {
         session: Session,
     ) -> Result<(Session, LeaseRule, Option<FutureAuthToken>), Error> {
         let none_live = LeaseRule::NoneLive;
-        let alive = match &session.state {
-            State::Authorized { .. }
-            | State::Stale { .. }
-            | State::Revoked { log_out: LogOut::Pending, .. } => true,
-            State::Absent { .. }
-            | State::PendingQr(_)
-            | State::PendingCode(_)
-            | State::PendingPassword(_)
-            | State::Revoked { log_out: LogOut::Done, .. } => false,
-        };
+        let alive = may_be_alive(&session.state);
         // In legacy custody our copy goes and the legacy system's authorization stays as it is.
         if !alive || session.custody == Custody::Legacy || session.material_version == 0 {
             return Ok((session, none_live, None));
@@ -236,5 +227,19 @@ impl App {
         };
         self.commit(caller, change).await?;
         Ok(())
+    }
+}
+
+/// Whether the material, if there is any, may be of an authorization that Telegram has not ended. Beside a login it is
+/// that of the state before.
+fn may_be_alive(state: &State) -> bool {
+    match state {
+        State::Authorized { .. } | State::Stale { .. } | State::Revoked { log_out: LogOut::Pending, .. } => {
+            true
+        }
+        State::PendingQr(pending) | State::PendingCode(pending) | State::PendingPassword(pending) => {
+            may_be_alive(&pending.before.clone().into())
+        }
+        State::Absent { .. } | State::Revoked { log_out: LogOut::Done, .. } => false,
     }
 }

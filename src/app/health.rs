@@ -8,6 +8,8 @@ use crate::domain::{caller::Caller, time::Timestamp};
 /// How long a dependency may take to answer before it counts as down.
 const CHECK_LIMIT: Duration = Duration::from_secs(1);
 
+const GRANTS_OFF: &str =
+    "FEATURE_UNIFIED_SESSION_MANAGER is off: nothing is lent, and custody goes to the legacy system";
 const TICKETS_DOWN: &str = "no login can be started until the ticket store answers";
 
 /// The whole picture.
@@ -15,6 +17,8 @@ const TICKETS_DOWN: &str = "no login can be started until the ticket store answe
 pub struct Health {
     /// Whether calls are served; Telegram being away does not change that.
     pub ready: bool,
+    /// Whether anything is lent, as the database says now.
+    pub enabled: bool,
     pub dependencies: Vec<Dependency>,
 }
 
@@ -31,6 +35,17 @@ pub struct Dependency {
 pub enum Condition {
     Up,
     Down,
+    /// Switched off by an operator.
+    Off,
+}
+
+/// Whether calls can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    Yes,
+    /// They can, and nothing is lent: the feature is off.
+    LendsNothing,
+    No,
 }
 
 /// What this process is.
@@ -54,22 +69,34 @@ impl App {
     pub async fn health(&self, _caller: &Caller) -> Health {
         let deadline = Instant::now() + CHECK_LIMIT;
         let (store, tickets, telegram) = tokio::join!(
-            timed(async { self.0.store.ping(deadline).await.is_ok() }),
+            timed(async { self.refresh_feature(&as_service("health", CHECK_LIMIT)).await.is_ok() }),
             timed(async { self.0.tickets.ping(deadline).await.is_ok() }),
             timed(async { self.0.telegram.reachable(deadline).await.is_ok() }),
         );
         let ready = store.0;
+        let enabled = self.is_enabled();
+        let grants = Dependency {
+            name: "grants",
+            state: if enabled { Condition::Up } else { Condition::Off },
+            latency: None,
+            detail: if enabled { "" } else { GRANTS_OFF },
+        };
         let dependencies = vec![
+            grants,
             dependency("store", store, "no session can be read, lent or changed until the database answers"),
             dependency("tickets", tickets, self.0.tickets.trouble().unwrap_or(TICKETS_DOWN)),
             dependency("telegram", telegram, "logins and validations wait until Telegram can be reached"),
         ];
-        Health { ready, dependencies }
+        Health { ready, enabled, dependencies }
     }
 
     /// Whether calls can be served: the store answers. Independent of Telegram.
-    pub async fn ready(&self) -> bool {
-        self.0.store.ping(Instant::now() + CHECK_LIMIT).await.is_ok()
+    pub async fn ready(&self) -> Ready {
+        match self.refresh_feature(&as_service("health", CHECK_LIMIT)).await {
+            Ok(()) if self.is_enabled() => Ready::Yes,
+            Ok(()) => Ready::LendsNothing,
+            Err(_) => Ready::No,
+        }
     }
 
     pub fn info(&self) -> Info {

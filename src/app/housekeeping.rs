@@ -2,19 +2,22 @@
 //!
 //! Every step is repeatable and conditional on the revision it read, so that replicas may do it side by side.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use super::{App, Suspects, as_service, now, validation::CALL_LIMIT};
 use crate::{
-    config::Feature,
     domain::{
         caller::Caller,
         error::Error,
         event::NewEvent,
+        id::SessionKey,
         page::PageRequest,
         session::{Event, LogOut, LoginEnd, Session, StateName},
     },
-    store::{Change, LogOut as LogOutToCome, SessionFilter, settings},
+    store::{Change, LogOut as LogOutToCome, SessionFilter},
     telemetry::metrics,
 };
 
@@ -32,8 +35,23 @@ const LOG_OUT_PAUSE_MIN: Duration = Duration::from_secs(5);
 const LOG_OUT_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// Log-outs repeated in one round, oldest first.
 const UNWANTED_MAX: u64 = 8;
+/// The same of sessions that were revoked while Telegram was away.
+const PENDING_MAX: usize = 8;
 /// Who the audit log names.
 const ACTOR: &str = "usm:housekeeping";
+
+/// A session's log-out that failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest {
+    until: Instant,
+    attempts: u32,
+}
+
+/// Longer from failure to failure, and as long as Telegram asked for.
+fn pause_after(attempts: u32, error: &Error) -> Duration {
+    let pause = LOG_OUT_PAUSE_MIN.saturating_mul(1 << attempts.min(10)).min(LOG_OUT_PAUSE_MAX);
+    pause.max(error.retry_after.unwrap_or_default())
+}
 
 impl App {
     /// Mends what an earlier process left halfway. Called once before the service is ready.
@@ -46,27 +64,6 @@ impl App {
         // Tickets in memory died with the process that ran them, so no pending row can still belong to one.
         let settled = if self.0.tickets.survive_restart() { SETTLING } else { Duration::ZERO };
         self.end_orphaned_logins(&caller, settled).await
-    }
-
-    /// Reads what the database says about the feature, and leaves the rest to the processes that keep house.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn read_feature(&self) -> Result<(), Error> {
-        self.refresh_feature(&as_service(ACTOR, ROUND_LIMIT)).await
-    }
-
-    /// Writes what an operator set about the feature at this start; `None` leaves what the database says.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn set_feature(&self, feature: Option<Feature>) -> Result<(), Error> {
-        let Some(feature) = feature else { return Ok(()) };
-        let value = match feature {
-            Feature::Enabled => settings::FEATURE_ON,
-            Feature::Disabled => settings::FEATURE_OFF,
-        };
-        Ok(self.0.store.set_setting(&as_service(ACTOR, ROUND_LIMIT), settings::FEATURE, value).await?)
     }
 
     /// Keeps house until the service stops.
@@ -115,13 +112,6 @@ impl App {
         }
         let held = self.0.store.count_leased(caller).await?;
         metrics::leases_held(u32::try_from(held).unwrap_or(u32::MAX));
-        Ok(())
-    }
-
-    async fn refresh_feature(&self, caller: &Caller) -> Result<(), Error> {
-        let value = self.0.store.setting(caller, settings::FEATURE).await?;
-        let enabled = value.as_deref() != Some(settings::FEATURE_OFF);
-        self.0.enabled.store(enabled, std::sync::atomic::Ordering::Relaxed);
         Ok(())
     }
 
@@ -185,12 +175,37 @@ impl App {
 
     async fn repeat_log_outs(&self, caller: &Caller) -> Result<(), Error> {
         let filter = SessionFilter { log_out: Some(LogOut::Pending), ..SessionFilter::default() };
-        for session in self.rows(caller, filter).await? {
-            if let Err(error) = self.log_out_pending(caller, &session.key).await {
-                tracing::debug!(session.id = %session.key, error = %error, "The log-out is still to come");
+        let sessions = self.rows(caller, filter).await?;
+        let due: Vec<SessionKey> = {
+            let mut rests = self.rests();
+            rests.retain(|resting, _| sessions.iter().any(|session| session.key == *resting));
+            let now = Instant::now();
+            let mut due: Vec<_> = sessions
+                .into_iter()
+                .map(|session| (rests.get(&session.key).map(|rest| rest.until), session.key))
+                .filter(|(until, _)| until.is_none_or(|until| until <= now))
+                .collect();
+            // Whoever was never tried comes first, then who waited longest.
+            due.sort_by_key(|(until, _)| *until);
+            due.into_iter().map(|(_, key)| key).take(PENDING_MAX).collect()
+        };
+        for key in due {
+            // A deadline of its own: one that takes long must not spend the time of the others.
+            if let Err(error) = self.log_out_pending(&as_service(ACTOR, ROUND_LIMIT), &key).await {
+                tracing::debug!(session.id = %key, error = %error, "The log-out is still to come");
+                let mut rests = self.rests();
+                let attempts = rests.get(&key).map_or(0, |rest| rest.attempts);
+                let until = Instant::now() + pause_after(attempts, &error);
+                rests.insert(key, Rest { until, attempts: attempts.saturating_add(1) });
+            } else {
+                self.rests().remove(&key);
             }
         }
         Ok(())
+    }
+
+    fn rests(&self) -> std::sync::MutexGuard<'_, HashMap<SessionKey, Rest>> {
+        self.0.rests.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Repeats what Telegram did not hear about authorizations that no session holds any more.
@@ -208,9 +223,7 @@ impl App {
                 Ok(token) => self.ended(&key, id, token).await,
                 Err(error) => {
                     tracing::warn!(session.id = %key, error = %error, attempts, "An unwanted authorization is still to be ended");
-                    let pause =
-                        LOG_OUT_PAUSE_MIN.saturating_mul(1 << attempts.min(10)).min(LOG_OUT_PAUSE_MAX);
-                    let until = now() + pause.max(error.retry_after.unwrap_or_default());
+                    let until = now() + pause_after(attempts, &error);
                     self.0.store.put_off_log_out(caller, id, attempts.saturating_add(1), until).await?;
                 }
             }

@@ -6,13 +6,18 @@ pub mod access;
 mod clock;
 pub mod custody;
 pub mod endings;
+pub mod export;
+pub mod feature;
+mod fingerprints;
 pub mod health;
 pub mod housekeeping;
 pub mod import;
 pub mod leases;
 pub mod login_task;
 pub mod logins;
+pub mod mirror;
 pub mod ownership;
+mod replace;
 mod running;
 pub mod sessions;
 mod tokens;
@@ -69,6 +74,8 @@ pub struct Settings {
     pub login_limits: LoginLimits,
     /// When sessions are looked at without being asked about.
     pub validation: validator::Schedule,
+    /// Where files are kept current for the legacy system; `None` keeps none.
+    pub mirror: Option<mirror::Plan>,
 }
 
 /// The budgets of logins.
@@ -98,6 +105,8 @@ struct Inner {
     draining: CancellationToken,
     /// Pending rows without a living login, and since when.
     suspects: Mutex<Suspects>,
+    /// Log-outs of sessions that failed, and when they are tried again.
+    rests: Mutex<HashMap<SessionKey, housekeeping::Rest>>,
     /// Those who wait here for sessions that are lent.
     wakes: leases::Wakes,
     /// Leases that streams of this process hold.
@@ -134,6 +143,7 @@ impl App {
             stop: CancellationToken::new(),
             draining: CancellationToken::new(),
             suspects: Mutex::default(),
+            rests: Mutex::default(),
             wakes: leases::Wakes::default(),
             held: leases::Held::default(),
             enabled: AtomicBool::new(true),
@@ -181,9 +191,7 @@ impl App {
     fn seal(&self, session: &mut Session, material: &Material) -> Result<MaterialChange, Error> {
         session.material_version += 1;
         session.dc_id = Some(material.home_dc);
-        let begun = Instant::now();
-        session.fingerprint = self.0.vault.fingerprint(material);
-        metrics::fingerprint_computed(begun.elapsed());
+        session.fingerprint = self.fingerprint_of(material);
         let sealed =
             self.0.vault.seal(&session.key, &session.environment, session.material_version, material)?;
         Ok(MaterialChange::Replace(sealed))

@@ -22,6 +22,8 @@ pub use crate::store::{EventFilter, SessionFilter};
 pub struct Update {
     pub labels: Option<BTreeMap<String, String>>,
     pub api_key_alias: Option<String>,
+    /// Whether a copy is kept as a file for the legacy system.
+    pub mirrored: Option<bool>,
 }
 
 impl App {
@@ -71,7 +73,7 @@ impl App {
     }
 
     /// # Errors
-    /// `SESSION_NOT_FOUND`, `ARGUMENT_INVALID` for labels beyond the limits, `API_KEY_UNKNOWN`, `REVISION_STALE` when
+    /// `SESSION_NOT_FOUND`, `FEATURE_DISABLED` for a mirror that is not configured, `ARGUMENT_INVALID` for labels beyond the limits, `API_KEY_UNKNOWN`, `REVISION_STALE` when
     /// somebody else changed the session first.
     pub async fn update_session(
         &self,
@@ -89,12 +91,17 @@ impl App {
             self.api_key(Some(&alias))?;
             session.api_key_alias = Some(alias);
         }
+        let mut event = NewEvent::of(Kind::Updated, &caller.subject);
+        if let Some(mirrored) = update.mirrored {
+            if mirrored {
+                self.require_mirror()?;
+            }
+            session.mirrored = mirrored;
+            event = event.detail("mirrored", mirrored);
+        }
         session.update_time = caller.now;
-        let change = Change {
-            expected: Expected::Revision(revision),
-            events: vec![NewEvent::of(Kind::Updated, &caller.subject)],
-            ..Change::of(session)
-        };
+        let change =
+            Change { expected: Expected::Revision(revision), events: vec![event], ..Change::of(session) };
         Ok(self.commit(caller, change).await?)
     }
 }

@@ -54,9 +54,10 @@ impl App {
     /// Asks Telegram for a proof of life and records the answer.
     ///
     /// # Errors
-    /// `SESSION_NOT_FOUND`, `SESSION_LEASED`, `CUSTODY_LEGACY`, `SESSION_WRONG_STATE` without material,
+    /// `SESSION_NOT_FOUND`, `SESSION_LEASED`, `CUSTODY_LEGACY`, `FEATURE_DISABLED`, `SESSION_WRONG_STATE` without material,
     /// `TELEGRAM_UNAVAILABLE` or `TELEGRAM_FLOOD_WAIT` with nothing changed.
     pub async fn validate_session(&self, caller: &Caller, key: &SessionKey) -> Result<Validated, Error> {
+        self.require_feature(caller).await?;
         let app = self.clone();
         let caller = caller.clone();
         let key = key.clone();

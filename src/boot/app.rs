@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, net::SocketAddr, os::unix::fs::OpenOptionsExt a
 
 use super::{Error, secrets};
 use crate::{
-    app::{Adapters, App, LoginLimits, Settings, validator::Schedule},
-    config::{self, Config, DatabaseUrl},
+    app::{Adapters, App, LoginLimits, Settings, mirror::Plan, validator::Schedule},
+    config::{self, Config, DatabaseUrl, Mirror},
+    formats::Modes,
     store::{self, Store},
     telegram::{ApiKey, Telegram, endpoint::Endpoint},
     tickets::{self, Tickets},
@@ -68,6 +69,7 @@ pub(super) async fn open(config: &Config, endpoint: Endpoint, company: Company) 
             api_id: config.logins.per_api_id,
             tenant: config.logins.per_tenant,
         },
+        mirror: mirror(config),
         validation: Schedule::new(
             config.sessions.validation_interval,
             config.sessions.stale_threshold,
@@ -81,6 +83,15 @@ pub(super) async fn open(config: &Config, endpoint: Endpoint, company: Company) 
         Company::Possible => app.read_feature().await?,
     }
     Ok(app)
+}
+
+/// Where files are kept current, if they are to be. The rules of the settings see to the folder.
+fn mirror(config: &Config) -> Option<Plan> {
+    let modes = Modes { file: config.import.file_mode, folder: config.import.dir_mode };
+    match (config.import.mirror, &config.import.sessions_path) {
+        (Mirror::On, Some(root)) => Some(Plan { root: root.clone(), modes }),
+        (Mirror::On, None) | (Mirror::Off, _) => None,
+    }
 }
 
 /// Held as long as an embedded database is open: its logins live in one process, so there is never a second one.

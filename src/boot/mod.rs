@@ -129,6 +129,8 @@ pub async fn start(config: Config) -> Result<Server, Error> {
     );
     let app = app::open(&config, endpoint, app::Company::Alone).await?;
     app.keep_house();
+    app.hand_over_sessions();
+    app.keep_mirror();
     app.watch_leases();
     app.watch_over_sessions();
     app.share_logins(TakeOver::Yes);

@@ -1,5 +1,7 @@
 //! `usm custody …`
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use futures::stream::{self, StreamExt as _};
 use serde_json::json;
@@ -8,7 +10,9 @@ use usm_client::v1;
 use super::{
     Done, Failure,
     connect::{Api, Target, ask, refused},
+    grants,
     output::{self, Format},
+    reconcile::{self, Other},
 };
 
 /// Rows asked for at a time.
@@ -20,14 +24,39 @@ const PARALLEL: usize = 16;
 pub(super) enum Custody {
     /// This service owns the session from now on. Only after the legacy system stopped using it.
     #[command(
-        after_help = "Examples:\n  usm custody take --tenant-id acme --app-id news\n  usm custody take --all"
+        after_help = "Examples:\n  usm custody take --tenant-id acme --app-id news\n  usm custody take --all\n  \
+                      usm custody take --all --sessions-dir /app/sessions\n\nWith --sessions-dir what the legacy system did to \
+                      the files meanwhile is taken too."
     )]
-    Take(Which),
+    Take(Taken),
     /// The legacy system owns the session from now on.
     #[command(
         after_help = "Examples:\n  usm custody give --tenant-id acme --app-id news\n  usm custody give --all"
     )]
     Give(Which),
+    /// Lend nothing any more: the legacy system gets every session, each after its lease ended.
+    #[command(
+        after_help = "Example:\n  usm custody off --wait 120s\n\nWrites FEATURE_UNIFIED_SESSION_MANAGER=false into the \
+                      database, for every replica at once."
+    )]
+    Off(grants::Off),
+    /// Lend sessions again. They stay in the custody they have; take it with `usm custody take`.
+    #[command(
+        after_help = "Example:\n  usm custody on && usm custody take --all --sessions-dir /app/sessions"
+    )]
+    On(grants::On),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Taken {
+    #[command(flatten)]
+    which: Which,
+    /// Folder with <tenant>/<app>.session: compare with the files, and take what changed in them.
+    #[arg(long, value_name = "DIR")]
+    sessions_dir: Option<PathBuf>,
+    /// Take an authorization that the legacy system made anew, too; without it such a session is told and refused.
+    #[arg(long, requires = "sessions_dir")]
+    replace: bool,
 }
 
 #[derive(Debug, Args)]
@@ -52,8 +81,15 @@ enum Direction {
 impl Custody {
     pub(super) async fn run(self, format: Format) -> Done {
         let (direction, which) = match self {
-            Self::Take(which) => (Direction::Take, which),
+            Self::Take(Taken { which, sessions_dir: Some(root), replace }) => {
+                let other = if replace { Other::Replaces } else { Other::Refused };
+                return reconcile::run(which.target, which.tenant_id, which.app_id, root, other, format)
+                    .await;
+            }
+            Self::Take(Taken { which, .. }) => (Direction::Take, which),
             Self::Give(which) => (Direction::Give, which),
+            Self::Off(off) => return off.run(format).await,
+            Self::On(on) => return on.run(format).await,
         };
         let api = which.target.connect().await?;
         let moved = match (which.tenant_id, which.app_id) {

@@ -5,16 +5,21 @@
 
 mod connect;
 mod custody;
+mod export;
+mod fingerprint;
 mod given;
+mod grants;
 mod health;
 mod import;
 mod keys;
 mod lease;
 mod login;
 mod migrate;
+mod outcome;
 mod output;
 #[cfg(feature = "sandbox")]
 mod quickstart;
+mod reconcile;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod serve;
@@ -59,6 +64,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Take in session files of another system.
     Import(import::Import),
+    /// Write sessions as files, for the legacy system or another one.
+    Export(export::Export),
     /// Say which system may use a session's key: this service or the legacy one.
     #[command(subcommand, after_help = "Example:\n  usm custody take --tenant-id acme --app-id news")]
     Custody(custody::Custody),
@@ -71,8 +78,8 @@ enum Command {
     /// Borrow sessions and give them back.
     #[command(subcommand, after_help = "Example:\n  usm lease list")]
     Lease(lease::Lease),
-    /// Print the fingerprint of a session file as the legacy system has it.
-    Fingerprint(import::Fingerprint),
+    /// Print the fingerprint of a session file as the legacy system has it, or find copies in a folder.
+    Fingerprint(fingerprint::Fingerprint),
     /// Look after the keys that seal sessions.
     #[command(subcommand, after_help = "Example:\n  usm keys list")]
     Keys(keys::Keys),
@@ -147,6 +154,7 @@ async fn run(cli: Cli) -> Done {
         Command::Quickstart(command) => command.run().await,
         Command::Migrate(command) => command.run(output).await,
         Command::Import(command) => command.run(output).await,
+        Command::Export(command) => command.run(output).await,
         Command::Custody(command) => command.run(output).await,
         Command::Session(command) => command.run(output).await,
         Command::Login(command) => command.run(output).await,

@@ -201,6 +201,14 @@ pub struct Import {
     pub sessions_path: Option<PathBuf>,
     pub file_mode: u32,
     pub dir_mode: u32,
+    pub mirror: Mirror,
+}
+
+/// Whether session files are kept current for the legacy system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirror {
+    On,
+    Off,
 }
 
 #[derive(Clone, Debug)]
@@ -301,6 +309,15 @@ impl Config {
     pub fn load_database(flags: &BTreeMap<String, String>) -> Result<Database, Errors> {
         let env = process_env();
         resolve::resolve_database(Inputs::of_process(flags, &env))
+    }
+
+    /// As [`load`](Self::load), but of session files alone.
+    ///
+    /// # Errors
+    /// Every mistake about them, and every unknown name.
+    pub fn load_import(flags: &BTreeMap<String, String>) -> Result<Import, Errors> {
+        let env = process_env();
+        resolve::resolve_import(Inputs::of_process(flags, &env))
     }
 
     /// Every setting with its redacted value and where it came from.

@@ -10,8 +10,8 @@ use crate::{
     config::{
         API_KEY_DEFAULT, ApiKey, Backup, Config, Credentials, CustomEndpoint, Database, DatabaseUrl,
         Effective, Endpoint, Errors, Feature, Import, Inputs, JwtSecret, Keys, Leases, Limits, Listen,
-        LogFormat, Logins, Mistake, Origin, Provision, Reflection, SETTINGS, Schedule, Secrecy, Sessions,
-        Telegram, Telemetry, Tickets, authorities, miniapp,
+        LogFormat, Logins, Mirror, Mistake, Origin, Provision, Reflection, SETTINGS, Schedule, Secrecy,
+        Sessions, Telegram, Telemetry, Tickets, authorities, miniapp,
         read::{self, Reader},
         source::{Gathered, Given, Part, shown},
     },
@@ -86,6 +86,13 @@ pub(crate) fn resolve_database(inputs: Inputs<'_>) -> Result<Database, Errors> {
         reader.refuse("data-dir", HOMELESS);
     }
     if reader.mistakes.is_empty() { Ok(database) } else { Err(Errors(reader.mistakes)) }
+}
+
+/// The folder of session files and their modes alone, for whoever writes such files beside a server.
+pub(crate) fn resolve_import(inputs: Inputs<'_>) -> Result<Import, Errors> {
+    let mut reader = gather(inputs);
+    let import = import(&mut reader);
+    if reader.mistakes.is_empty() { Ok(import) } else { Err(Errors(reader.mistakes)) }
 }
 
 fn database(reader: &mut Reader, data_dir: &Path) -> Database {
@@ -232,6 +239,7 @@ fn import(reader: &mut Reader) -> Import {
         sessions_path: reader.optional("sessions-base-path", read::path),
         file_mode: reader.value("session-file-permissions", read::mode),
         dir_mode: reader.value("session-dir-permissions", read::mode),
+        mirror: if reader.value("mirror-sessions", read::switch) { Mirror::On } else { Mirror::Off },
     }
 }
 
@@ -299,6 +307,12 @@ fn check(reader: &mut Reader, config: &Config, data_dir_known: bool) {
         reader.refuse(
             "session-stale-threshold",
             "must not be shorter than SESSION_VALIDATION_INTERVAL: sessions would be stale before anybody looked",
+        );
+    }
+    if config.import.mirror == Mirror::On && config.import.sessions_path.is_none() {
+        reader.refuse(
+            "mirror-sessions",
+            "needs SESSIONS_BASE_PATH: the folder of the files that are kept current",
         );
     }
     match (&config.database.url, &config.keys.ring) {

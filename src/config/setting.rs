@@ -225,6 +225,13 @@ pub const SETTINGS: &[Setting] = &[
         Some("448"),
         "Mode of made folders, decimal or 0o700",
     ),
+    plain(
+        "mirror-sessions",
+        "USM_MIRROR_SESSIONS",
+        "import.mirror",
+        Some("false"),
+        "Keep the files in SESSIONS_BASE_PATH current for the legacy system; each of them is a live key",
+    ),
     secret(
         "miniapp-hmac-secret",
         "MINIAPP_HMAC_SECRET",

@@ -30,6 +30,8 @@ pub enum Kind {
     AccountMismatch,
     /// Key material left the service other than by a lease.
     Exported,
+    /// A file or an authorization is not the one that was recorded.
+    FingerprintMismatch,
     /// The row was removed.
     Deleted,
 }
@@ -46,6 +48,7 @@ impl Kind {
         Self::MaterialReplaced,
         Self::AccountMismatch,
         Self::Exported,
+        Self::FingerprintMismatch,
         Self::Deleted,
     ];
 
@@ -62,6 +65,7 @@ impl Kind {
             Self::MaterialReplaced => "material_replaced",
             Self::AccountMismatch => "account_mismatch",
             Self::Exported => "exported",
+            Self::FingerprintMismatch => "fingerprint_mismatch",
             Self::Deleted => "deleted",
         }
     }

@@ -465,8 +465,10 @@ pub struct Session {
     /// The configured api_id/api_hash pair the authorization was made with.
     pub api_key_alias: Option<String>,
     pub fingerprint: Option<Fingerprint>,
-    /// Of the legacy file at import: `sha256:size:mtime`.
+    /// Of the legacy file at import, or as the service last wrote it: `sha256:size:mtime`.
     pub legacy_fingerprint: Option<String>,
+    /// Whether a copy is kept as a file for the legacy system, whatever the custody.
+    pub mirrored: bool,
     /// Counts changes of the row; leases do not change it.
     pub revision: i64,
     /// Counts changes of the sealed material; 0 before the first.
@@ -506,6 +508,7 @@ impl Session {
             api_key_alias: None,
             fingerprint: None,
             legacy_fingerprint: None,
+            mirrored: false,
             revision: 0,
             material_version: 0,
             login_ticket: None,

@@ -184,6 +184,17 @@ refusals! {
         "Telegram Desktop holds no bots; take another format";
     TdataTestDc = "tdata_test_dc", FormatUnsupported,
         "the session belongs to Telegram's test environment, which Telegram Desktop does not open; take another format";
+    ExistsOther = "exists_other", FingerprintMismatch,
+        "the file that is there holds another authorization; move it away, or say --force to replace it";
+    /// The format of the file that is there.
+    ExistsOtherFormat(Format) = "exists_other_format", FingerprintMismatch,
+        "the file that is there holds the same session in another format; name that one, or say --force to replace it";
+    IsLink = "is_link", MaterialInvalid,
+        "a link stands in the place of the file or its folder, and is not followed; remove it, or name the folder it leads to";
+    JournalBeside = "journal_beside", MaterialInvalid,
+        "a -journal or -wal lies beside the file: its program runs or was killed; stop it and open the file once with `sqlite3`";
+    Unwritable = "unwritable", Internal,
+        "the file or its folder cannot be written; check its owner, its mode and the room on the disk";
     AddressUnknown(i32) = "address_unknown", MaterialInvalid,
         "no address of the session's data centre is known; name it in the endpoint file";
     Internal(&'static str) = "internal", Internal,
@@ -195,7 +206,7 @@ impl Error {
     fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = vec![("code", self.code().to_owned())];
         match self {
-            Self::OtherFormat(format) | Self::Unsupported(format) => {
+            Self::OtherFormat(format) | Self::Unsupported(format) | Self::ExistsOtherFormat(format) => {
                 facts.push(("format", format.name().to_owned()));
             }
             Self::UnsupportedLibrary(library) => facts.push(("library", (*library).to_owned())),

@@ -118,6 +118,16 @@ pub fn fingerprint_file(path: &Path) -> Result<LegacyFingerprint, Error> {
     LegacyFingerprint::of_reader(file, &metadata).map_err(|error| unreadable(&error))
 }
 
+/// A file's bytes under the lock of SQLite's readers. Blocks.
+///
+/// # Errors
+/// As [`read_file`] has them for files.
+pub(super) fn read_whole(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let (file, _) = open(path)?;
+    lock_shared(&file)?;
+    read(&file)
+}
+
 /// What is at hand once the source is no longer looked at.
 struct Files {
     main: Zeroizing<Vec<u8>>,

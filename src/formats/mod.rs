@@ -24,6 +24,7 @@ mod mtcute_string;
 mod mtkruto_string;
 mod note;
 mod pages;
+mod place;
 mod pyrogram;
 mod pyrogram_json;
 mod pyrogram_sqlite;
@@ -35,6 +36,7 @@ mod telethon2_sqlite;
 mod telethon_json;
 mod telethon_sqlite;
 mod telethon_string;
+mod telethon_update;
 mod tl;
 
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -52,6 +54,7 @@ pub use self::{
     },
     fingerprint::LegacyFingerprint,
     note::{Item, Note},
+    place::{Modes, Order, Outcome, Overwrite, Placed, Prepared, Ready, is_same, path_of, place, prepare},
     tdata::{
         Account as TdataAccount, Folder as TdataFolder, is_tdata, read_tdata, read_tdata_archive,
         write_tdata, zip_tdata,

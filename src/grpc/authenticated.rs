@@ -116,6 +116,14 @@ impl Authenticated {
         Ok((self.into_caller()?, LeaseId::parse(lease_id)?))
     }
 
+    /// The caller of what concerns every tenant; the use case looks at whether they may.
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
+    pub(crate) fn for_everybody(self) -> Result<Caller, Error> {
+        self.into_caller()
+    }
+
     /// A caller for questions about the service itself, which are nobody's objects. It has no scope.
     pub(crate) fn for_service_itself(self) -> Caller {
         Caller { scopes: Vec::new(), ..Caller::as_service("health", self.now, self.deadline) }

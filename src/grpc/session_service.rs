@@ -8,12 +8,14 @@ use zeroize::Zeroizing;
 use crate::{
     app::{
         App,
+        export::Export,
         import::{DryRun, Import, Replace, Way},
         sessions::{EventFilter, SessionFilter, Update},
     },
     domain::{
         error::Error,
         id::{AppId, SessionKey},
+        material::Format,
         secret::Secret,
         session::Custody,
     },
@@ -105,9 +107,15 @@ impl SessionService for Sessions {
 
     async fn export_session(
         &self,
-        _request: Request<v1::ExportSessionRequest>,
+        request: Request<v1::ExportSessionRequest>,
     ) -> Answer<v1::ExportSessionResponse> {
-        later()
+        let (call, mut request) = admitted(request)?;
+        let passcode = convert::given(std::mem::take(&mut request.passcode)).map(Secret::new);
+        let request_id = convert::request_id(&request.request_id)?;
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let format = convert::material::format_given(request.format)?.unwrap_or(Format::TelethonString);
+        let export = Export { key, format, passcode, request_id };
+        answer(convert::session::exported(self.app.export_session(&caller, export).await?))
     }
 
     async fn validate_session(
@@ -141,10 +149,10 @@ impl SessionService for Sessions {
     ) -> Answer<v1::TakeCustodyResponse> {
         let (call, request) = admitted(request)?;
         convert::request_id(&request.request_id)?;
-        leave_empty(&[("legacy_fingerprint", request.legacy_fingerprint.is_empty())])?;
         let revision = convert::revision("expected_revision", request.expected_revision)?;
         let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
-        let taken = self.app.take_custody(&caller, &key, revision).await?;
+        let found = convert::given(request.legacy_fingerprint);
+        let taken = self.app.take_custody(&caller, &key, revision, found.as_deref()).await?;
         answer(v1::TakeCustodyResponse { session: Some(session(&taken)) })
     }
 
@@ -254,8 +262,10 @@ fn update(given: v1::Session, mask: Option<prost_types::FieldMask>) -> Result<Up
     if paths.is_empty() {
         return Err(Error::invalid("update_mask", "must name what to change"));
     }
-    if paths.iter().any(|path| path != "labels") {
-        return Err(Error::invalid("update_mask", "must name labels and nothing else in this version"));
+    if paths.iter().any(|path| path != "labels" && path != "mirrored") {
+        return Err(Error::invalid("update_mask", "must name labels, mirrored and nothing else"));
     }
-    Ok(Update { labels: Some(convert::labels(given.labels)?), ..Update::default() })
+    let named = |name: &str| paths.iter().any(|path| path == name);
+    let labels = if named("labels") { Some(convert::labels(given.labels)?) } else { None };
+    Ok(Update { labels, mirrored: named("mirrored").then_some(given.mirrored), ..Update::default() })
 }

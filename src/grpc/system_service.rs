@@ -4,7 +4,7 @@ use tonic::{Request, async_trait};
 use usm_client::v1::{self, system_service_server::SystemService};
 
 use crate::{
-    app::App,
+    app::{App, feature::Feature},
     grpc::{
         call::{Answer, admitted, answer},
         convert,
@@ -24,6 +24,14 @@ impl SystemService for System {
         let caller = call.for_service_itself();
         let health = self.app.health(&caller).await;
         answer(v1::GetHealthResponse { health: Some(convert::system::health(&health, caller.now)) })
+    }
+
+    async fn set_grants(&self, request: Request<v1::SetGrantsRequest>) -> Answer<v1::SetGrantsResponse> {
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        let feature = if request.enabled { Feature::Enabled } else { Feature::Disabled };
+        self.app.switch_feature(&call.for_everybody()?, feature).await?;
+        answer(v1::SetGrantsResponse { info: Some(convert::system::info(self.app.info(), &self.facts)) })
     }
 
     async fn get_info(&self, request: Request<v1::GetInfoRequest>) -> Answer<v1::GetInfoResponse> {

@@ -12,12 +12,12 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 pub use self::page::page;
-use crate::telemetry::metrics::Exporter;
+use crate::{app::health::Ready, telemetry::metrics::Exporter};
 
 /// Tells whether calls can be served.
 #[derive(Clone)]
 pub struct Readiness {
-    check: Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>,
+    check: Arc<dyn Fn() -> BoxFuture<'static, Ready> + Send + Sync>,
     draining: CancellationToken,
 }
 
@@ -32,13 +32,13 @@ impl Readiness {
     pub fn new<F, A>(check: F, draining: CancellationToken) -> Self
     where
         F: Fn() -> A + Send + Sync + 'static,
-        A: Future<Output = bool> + Send + 'static,
+        A: Future<Output = Ready> + Send + 'static,
     {
         Self { check: Arc::new(move || Box::pin(check())), draining }
     }
 
-    pub async fn is_ready(&self) -> bool {
-        !self.draining.is_cancelled() && (self.check)().await
+    pub async fn ask(&self) -> Ready {
+        if self.draining.is_cancelled() { Ready::No } else { (self.check)().await }
     }
 }
 
@@ -60,10 +60,13 @@ async fn healthz() -> &'static str {
 
 /// The service can serve: database reachable, migrations current, keys readable. Independent of Telegram.
 async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
-    if readiness.is_ready().await {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    match readiness.ask().await {
+        Ready::Yes => (StatusCode::OK, "ready\n"),
+        Ready::LendsNothing => (
+            StatusCode::OK,
+            "ready\ngrants disabled: FEATURE_UNIFIED_SESSION_MANAGER is off, nothing is lent\n",
+        ),
+        Ready::No => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
         id::{SessionKey, TenantId},
         lease::{Filter, Phase},
         session::{Custody, LogOut, StateName},
+        time::Timestamp,
     },
     store::{Backend, Error, Store, clock::now, entity::session::Column, rows::json_map},
 };
@@ -30,6 +31,18 @@ pub struct SessionFilter {
     pub log_out: Option<LogOut>,
     /// Those that hold this authorization, or held it last.
     pub fingerprint: Option<Fingerprint>,
+    pub mirror: MirrorFilter,
+    /// Only rows that changed at this time or later.
+    pub updated_since: Option<Timestamp>,
+}
+
+/// Whether a file that is kept for the legacy system matters for a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MirrorFilter {
+    #[default]
+    Any,
+    /// Only sessions that the legacy system owns, or of which a copy was asked for.
+    Mirrored,
 }
 
 /// Whether a lease matters for a list.
@@ -39,6 +52,8 @@ pub enum LeaseFilter {
     Any,
     /// Only sessions that are leased or rest after a lease, and whose lease matches.
     Leased(Filter),
+    /// Only sessions without a lease, of which none rests.
+    Free,
 }
 
 impl Store {
@@ -59,11 +74,21 @@ impl Store {
         if let Some(fingerprint) = &filter.fingerprint {
             all = all.add(Column::Fingerprint.eq(fingerprint.as_str()));
         }
+        if filter.mirror == MirrorFilter::Mirrored {
+            let asked = Condition::any()
+                .add(Column::Custody.eq(Custody::Legacy.name()))
+                .add(Column::Mirrored.eq(true));
+            all = all.add(asked);
+        }
+        if let Some(since) = filter.updated_since {
+            all = all.add(Column::UpdateTime.gte(since.as_millis()));
+        }
         for (name, text) in &filter.labels {
             all = all.add(self.has_label(name, text));
         }
         match &filter.lease {
             LeaseFilter::Any => all,
+            LeaseFilter::Free => all.add(self.lease_is_over()),
             LeaseFilter::Leased(Filter { holder, phases }) => {
                 all = all.add(self.lease_is_over().not());
                 if let Some(holder) = holder {

@@ -53,7 +53,7 @@ use crate::domain::{secret::Secret, session::Environment};
 pub use crate::store::{
     error::Error,
     events::EventFilter,
-    filter::{LeaseFilter, SessionFilter},
+    filter::{LeaseFilter, MirrorFilter, SessionFilter},
     intake::Looked,
     leases::{Acquire, Grant, Holds, Place, Released, Renew, Standing},
     log_outs::{LogOut, NewLogOut},

@@ -104,6 +104,7 @@ impl Read {
             api_key_alias: row.api_key_alias,
             fingerprint: row.fingerprint.map(Fingerprint::from_stored),
             legacy_fingerprint: row.legacy_fingerprint,
+            mirrored: row.mirrored,
             revision: row.revision,
             material_version: row.material_version,
             login_ticket: row.login_ticket.map(TicketHash::from_stored),

@@ -503,6 +503,7 @@ fn described(session: &Session) -> Vec<(Column, Value)> {
         (Column::ApiKeyAlias, session.api_key_alias.clone().into()),
         (Column::Fingerprint, session.fingerprint.as_ref().map(|print| print.as_str()).into()),
         (Column::LegacyFingerprint, session.legacy_fingerprint.clone().into()),
+        (Column::Mirrored, session.mirrored.into()),
         (Column::MaterialVersion, session.material_version.into()),
         (Column::LoginTicket, session.login_ticket.as_ref().map(|ticket| ticket.as_str()).into()),
         (Column::LoginOwner, session.login_owner.as_ref().map(|owner| owner.as_str()).into()),

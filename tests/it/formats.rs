@@ -5,6 +5,7 @@ mod corpus;
 mod files;
 mod foreign;
 pub(crate) mod node;
+mod placing;
 mod properties;
 pub(crate) mod python;
 mod tdata;

@@ -4,6 +4,7 @@ mod accepted;
 mod bad_input;
 mod looks;
 mod minting;
+mod reconciling;
 mod replacing;
 mod second_names;
 mod together;

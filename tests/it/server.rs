@@ -68,6 +68,10 @@ async fn every_method_refuses_every_caller_it_must_and_admits_the_others() {
             match (allowed, token, row.serving) {
                 (false, None, _) => assert_eq!(refused, Err("UNAUTHENTICATED".to_owned()), "{what}"),
                 (false, Some(_), _) => assert_eq!(refused, Err("PERMISSION_DENIED".to_owned()), "{what}"),
+                // What concerns every tenant is no tenant's to change, whatever its scopes.
+                (true, _, _) if row.path.ends_with("/SetGrants") && *who == "a tenant's admin" => {
+                    assert_eq!(refused, Err("PERMISSION_DENIED".to_owned()), "{what}");
+                }
                 (true, _, Serving::Later) => assert_eq!(refused, Err("UNIMPLEMENTED".to_owned()), "{what}"),
                 (true, _, Serving::Served) => {
                     let refusals = ["UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "INTERNAL", ""];
@@ -148,7 +152,7 @@ async fn health_needs_no_credential_and_tells_each_dependency() {
     let states: Vec<_> =
         told.dependencies.iter().map(|dependency| (dependency.name.as_str(), dependency.state())).collect();
     use v1::HealthState::{Down, Healthy};
-    assert_eq!(states, [("store", Healthy), ("telegram", Down), ("tickets", Healthy)]);
+    assert_eq!(states, [("grants", Healthy), ("store", Healthy), ("telegram", Down), ("tickets", Healthy)]);
     assert_eq!(told.state(), v1::HealthState::Degraded);
     server.stop().await;
 }

@@ -2,5 +2,8 @@
 
 mod custody;
 mod ending;
+mod exporting;
 mod listing;
+mod mirroring;
+mod switching;
 mod validation;

@@ -3,6 +3,7 @@
 ``USM_SERVER``          address, for example http://127.0.0.1:50051
 ``USM_TOKEN``           a token with every scope (service_role)
 ``USM_SANDBOX_ADMIN``   address of the sandbox's admin interface, for example http://127.0.0.1:50080
+``USM_BIN``             the program, for a test that starts a server of its own
 
 Without them the tests against a real server are skipped; with ``USM_TEST_REQUIRE_SERVER=1`` they fail instead.
 """

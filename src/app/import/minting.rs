@@ -75,15 +75,18 @@ impl App {
         source: Source,
         password: Option<Secret>,
     ) -> Result<Imported, Error> {
-        let fingerprint = self.0.vault.fingerprint(&source.material);
+        let fingerprint = self.fingerprint_of(&source.material);
         let looked = self.look_up(caller, &import, fingerprint.clone()).await?;
         let same = self.is_minted_from(caller, &looked, fingerprint.as_ref()).await?;
         let warnings = known_already(caller, &looked, fingerprint.as_ref());
-        let (stored, replaced) = match standing(looked.session, &import, same)? {
+        let (stored, replaced) = match standing(looked.session, &import, same) {
             Standing::There(session) => {
                 return Ok(source.into_answer(session, ImportOutcome::AlreadyThere));
             }
-            Standing::Differs(session) => return Ok(source.into_answer(session, ImportOutcome::Differs)),
+            Standing::Differs(session) => {
+                let session = self.differing(caller, session, &import).await?;
+                return Ok(source.into_answer(session, ImportOutcome::Differs));
+            }
             Standing::Occupied(session) => (Some(session), true),
             Standing::Free(session) => (session, false),
         };

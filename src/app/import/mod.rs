@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use super::{App, sessions::stale_revision};
+use super::{App, export::may_live, fingerprints::is_recorded, sessions::stale_revision};
 use crate::{
     domain::{
         caller::Caller,
@@ -162,18 +162,29 @@ impl App {
     }
 
     async fn copy(&self, caller: &Caller, import: Import, mut source: Source) -> Result<Imported, Error> {
-        let fingerprint = self.0.vault.fingerprint(&source.material);
+        let fingerprint = self.fingerprint_of(&source.material);
         let mut probed = None;
         let mut looks = 0;
         loop {
             let looked = self.look_up(caller, &import, fingerprint.clone()).await?;
             let same = looked.session.as_ref().is_some_and(|there| there.fingerprint == fingerprint);
-            let standing = standing(looked.session.clone(), &import, same)?;
-            let (stored, outcome) = match standing {
+            if let (Way::Copy, Replace::Yes, Some(there)) = (&import.way, import.replace, &looked.session)
+                && may_live(&there.state)
+            {
+                if !same {
+                    refuse_second_name(caller, &looked)?;
+                }
+                let replacing =
+                    self.replace_material(caller, there.clone(), &import, source.material.clone());
+                let (session, outcome) = Box::pin(replacing).await?;
+                return Ok(source.into_answer(session, outcome));
+            }
+            let (stored, outcome) = match standing(looked.session.clone(), &import, same) {
                 Standing::There(session) => {
                     return Ok(source.into_answer(session, ImportOutcome::AlreadyThere));
                 }
                 Standing::Differs(session) => {
+                    let session = self.differing(caller, session, &import).await?;
                     return Ok(source.into_answer(session, ImportOutcome::Differs));
                 }
                 Standing::Occupied(session) => (Some(session), ImportOutcome::Replaced),
@@ -226,6 +237,16 @@ impl App {
                 }
             }
         }
+    }
+
+    /// Another authorization under the name, which stays: told after a dry run unless the file changed besides, refused
+    /// otherwise.
+    async fn differing(&self, caller: &Caller, there: Session, import: &Import) -> Result<Session, Error> {
+        let found = import.legacy_fingerprint.as_deref();
+        if import.dry_run == DryRun::Yes && is_recorded(there.legacy_fingerprint.as_deref(), found) {
+            return Ok(there);
+        }
+        Err(self.refuse_other(caller, &there, found, import.dry_run).await)
     }
 
     async fn end_former(&self, session: &Session, old: Option<(NewLogOut, Material)>) {
@@ -343,23 +364,17 @@ struct Filling {
 }
 
 /// What the name means for the import; `same`: it holds what was given.
-fn standing(stored: Option<Session>, import: &Import, same: bool) -> Result<Standing, Error> {
-    let Some(there) = stored else { return Ok(Standing::Free(None)) };
+fn standing(stored: Option<Session>, import: &Import, same: bool) -> Standing {
+    let Some(there) = stored else { return Standing::Free(None) };
     let usable = there.state.is_usable();
     if usable && same {
-        return Ok(Standing::There(there));
+        return Standing::There(there);
     }
     let gives_way = usable || matches!(there.state, State::Stale { .. });
-    match (import.replace, import.dry_run) {
-        (Replace::Yes, _) if gives_way => Ok(Standing::Occupied(there)),
-        (Replace::No, DryRun::Yes) if usable => Ok(Standing::Differs(there)),
-        (Replace::No, DryRun::No) if usable => Err(Error::new(
-            Reason::SessionAlreadyExists,
-            "this name holds another authorization; import under another app_id, say replace, or revoke and reset this \
-             one first",
-        )
-        .fact("conflict", "name")),
-        _ => Ok(Standing::Free(Some(there))),
+    match import.replace {
+        Replace::Yes if gives_way => Standing::Occupied(there),
+        Replace::No if usable => Standing::Differs(there),
+        Replace::Yes | Replace::No => Standing::Free(Some(there)),
     }
 }
 

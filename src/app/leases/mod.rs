@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 pub(super) use self::{holding::Held, waiting::Wakes};
-use super::{App, new_lease_id};
+use super::{App, feature, new_lease_id};
 use crate::{
     domain::{
         caller::Caller,
@@ -120,11 +120,7 @@ impl App {
             store::Acquire::Busy { session, free_in } => waiting::busy(&session, free_in),
             store::Acquire::NotFound => Error::session_not_found(),
             store::Acquire::NotLendable(session) => not_lendable(&session, &self.0.settings.environment),
-            store::Acquire::Disabled => Error::new(
-                Reason::FeatureDisabled,
-                "the service lends nothing while FEATURE_UNIFIED_SESSION_MANAGER is off; the legacy system owns the \
-                 sessions",
-            ),
+            store::Acquire::Disabled => feature::disabled(),
         }
     }
 
@@ -144,7 +140,7 @@ impl App {
     }
 
     /// Where a data centre is today, this service's endpoint knows better than a session made long ago.
-    fn readdress(&self, material: &mut Material) {
+    pub(super) fn readdress(&self, material: &mut Material) {
         for (dc, key) in &mut material.keys {
             key.address = self.0.telegram.addresses().get(dc).copied().or(key.address);
         }

@@ -185,7 +185,8 @@ impl Task {
         let token = authorized.future_auth_token.clone();
         let future_auth_tokens = self.app.with_token(&session, token).await;
         let material = self.app.seal(&mut session, &authorized.material)?;
-        session.custody = Custody::Service;
+        // Off, the legacy system gets it, as it gets all others.
+        session.custody = if self.app.is_enabled() { Custody::Service } else { Custody::Legacy };
         session.account = Some(authorized.account.clone());
         session.api_key_alias = Some(self.login.api_key_alias.clone());
         session.last_validated_time = Some(caller.now);

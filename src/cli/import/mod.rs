@@ -1,10 +1,9 @@
-//! `usm import` and `usm fingerprint`: sessions of another system.
+//! `usm import`: sessions of another system.
 //!
 //! A walk finds sources, some tasks read them, others have the service take them in, and a report tells of each, all in
 //! one order and with no more under way than is bounded. Whatever stops it, it is simply run again: what is there
 //! already stays as it is.
 
-mod fingerprint;
 mod line;
 mod passwords;
 mod report;
@@ -19,7 +18,6 @@ use futures::stream::{self, StreamExt as _};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::fingerprint::Fingerprint;
 use self::{
     line::Line,
     passwords::Passwords,

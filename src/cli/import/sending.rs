@@ -190,14 +190,14 @@ impl Ready {
         let mut warnings = self.warnings();
         warnings.extend(answer.warnings);
         if outcome == Outcome::Differs {
-            return Line { warnings, ..self.differs() };
+            return Line { warnings, ..self.differs("SESSION_ALREADY_EXISTS") };
         }
         Line::done(self.file, &self.key, outcome, warnings)
     }
 
-    fn differs(&self) -> Line {
+    fn differs(&self, reason: &str) -> Line {
         let message = "the name holds another authorization; import under another name, or with --replace";
-        let line = Line::refused(self.file.clone(), Some(&self.key), "SESSION_ALREADY_EXISTS", message);
+        let line = Line::refused(self.file.clone(), Some(&self.key), reason, message);
         Line { outcome: Outcome::Differs, ..line }
     }
 
@@ -210,7 +210,8 @@ impl Ready {
     ) -> Sent {
         let warnings = self.warnings();
         if conflict == Some("name") {
-            return Sent::Line(Line { warnings, ..self.differs() });
+            let reason = reason.as_deref().unwrap_or("SESSION_ALREADY_EXISTS");
+            return Sent::Line(Line { warnings, ..self.differs(reason) });
         }
         let message = match other {
             Some(other) => format!("{} ({other})", status.message()),

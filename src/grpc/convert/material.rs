@@ -9,7 +9,6 @@ use crate::{
         material::{Device, Format, Proxy},
         secret::Secret,
     },
-    formats::{Item, Note},
     grpc::status,
 };
 
@@ -45,25 +44,6 @@ pub(crate) fn format_given(number: i32) -> Result<Option<Format>, Error> {
         Ok(v1::SessionFormat::Raw) => Ok(Some(Format::Raw)),
         Err(_) => Err(Error::invalid("format", "must be a format of the contract")),
     }
-}
-
-/// What a note says is lost; `None` for one that is a remark.
-pub(crate) fn loss(note: &Note) -> Option<v1::ConversionLoss> {
-    use v1::ConversionLossKind as Kind;
-    let Note::NotCarried(item) = note else { return None };
-    let count = |number: &u64| i64::try_from(*number).unwrap_or(i64::MAX);
-    let (kind, count) = match item {
-        Item::UserId | Item::BotFlag => (Kind::Account, 1),
-        Item::ApiId | Item::Device | Item::Proxy => (Kind::ApiCredentials, 1),
-        Item::UpdateState => (Kind::UpdateState, 1),
-        Item::OtherKeys(number) => (Kind::DcKeys, count(number)),
-        Item::Peers(number) => (Kind::Entities, count(number)),
-        Item::ChannelStates(number) => (Kind::UpdateState, count(number)),
-        Item::SentFiles(number) => (Kind::SentFiles, count(number)),
-        Item::TakeoutId | Item::TemporaryKey | Item::Salt => (Kind::Temporary, 1),
-        Item::Ipv6Address => (Kind::Address, 1),
-    };
-    Some(v1::ConversionLoss { kind: kind.into(), count, message: note.to_string() })
 }
 
 /// The material as its one message; the copy in the answer is the last one this process makes of it.

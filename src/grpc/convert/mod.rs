@@ -2,6 +2,7 @@
 
 pub(crate) mod lease;
 pub(crate) mod login;
+pub(crate) mod loss;
 pub(crate) mod material;
 pub(crate) mod session;
 pub(crate) mod system;

@@ -4,6 +4,7 @@ use usm_client::v1;
 
 use crate::{
     app::{
+        export::Exported,
         import::{ImportOutcome, Imported},
         validation::Validated,
     },
@@ -13,8 +14,11 @@ use crate::{
         session::{Custody, LogOut, Session, State, StateName},
         validation::Authorization,
     },
-    formats::Note,
-    grpc::convert::{lease, material, timestamp},
+    grpc::convert::{
+        lease,
+        loss::{self, losses},
+        material, timestamp,
+    },
 };
 
 pub(crate) fn session(session: &Session) -> v1::Session {
@@ -53,7 +57,7 @@ pub(crate) fn session(session: &Session) -> v1::Session {
             | State::Authorized { .. }
             | State::Stale { .. } => false,
         },
-        mirrored: false,
+        mirrored: session.mirrored,
     }
 }
 
@@ -143,6 +147,7 @@ pub(crate) const fn kind(kind: Kind) -> v1::SessionEventKind {
         Kind::MaterialReplaced => v1::SessionEventKind::MaterialChanged,
         Kind::AccountMismatch => v1::SessionEventKind::AccountMismatch,
         Kind::Exported => v1::SessionEventKind::Exported,
+        Kind::FingerprintMismatch => v1::SessionEventKind::FingerprintMismatch,
         Kind::Deleted => v1::SessionEventKind::Deleted,
     }
 }
@@ -155,14 +160,22 @@ pub(crate) fn imported(imported: &Imported) -> v1::ImportSessionResponse {
         ImportOutcome::Differs => v1::ImportOutcome::Differs,
         ImportOutcome::Minted => v1::ImportOutcome::Minted,
     };
-    let losses = imported.notes.iter().filter_map(material::loss).collect();
-    let remarks = imported.notes.iter().filter(|note| !matches!(note, Note::NotCarried(_)));
+    let remarks = imported.notes.iter().filter(|note| loss::loss(note).is_none());
     v1::ImportSessionResponse {
         session: Some(session(&imported.session)),
         outcome: outcome.into(),
         format: material::format(imported.format).into(),
-        losses,
+        losses: losses(&imported.notes),
         warnings: remarks.map(ToString::to_string).chain(imported.warnings.iter().cloned()).collect(),
+    }
+}
+
+pub(crate) fn exported(exported: Exported) -> v1::ExportSessionResponse {
+    v1::ExportSessionResponse {
+        session: Some(session(&exported.session)),
+        losses: losses(&exported.notes),
+        warnings: exported.warnings.iter().map(|warning| (*warning).to_owned()).collect(),
+        material: Some(material::handout(exported.material)),
     }
 }
 

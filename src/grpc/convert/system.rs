@@ -41,11 +41,12 @@ pub(crate) fn health(health: &Health, now: Timestamp) -> v1::Health {
         })
         .collect();
     dependencies.sort_by(|one, other| one.name.cmp(&other.name));
-    let all_up = health.dependencies.iter().all(|dependency| dependency.state == Condition::Up);
-    let state = match (health.ready, all_up) {
-        (false, _) => v1::HealthState::Down,
-        (true, false) => v1::HealthState::Degraded,
-        (true, true) => v1::HealthState::Healthy,
+    let all_up = health.dependencies.iter().all(|dependency| dependency.state != Condition::Down);
+    let state = match (health.ready, health.enabled, all_up) {
+        (false, ..) => v1::HealthState::Down,
+        (true, false, _) => v1::HealthState::Disabled,
+        (true, true, false) => v1::HealthState::Degraded,
+        (true, true, true) => v1::HealthState::Healthy,
     };
     v1::Health { state: state.into(), dependencies, measure_time: Some(timestamp(now)) }
 }
@@ -54,6 +55,7 @@ const fn condition(condition: Condition) -> v1::HealthState {
     match condition {
         Condition::Up => v1::HealthState::Healthy,
         Condition::Down => v1::HealthState::Down,
+        Condition::Off => v1::HealthState::Disabled,
     }
 }
 

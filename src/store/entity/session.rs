@@ -27,6 +27,7 @@ pub struct Model {
     pub api_key_alias: Option<String>,
     pub fingerprint: Option<String>,
     pub legacy_fingerprint: Option<String>,
+    pub mirrored: bool,
     pub revision: i64,
     pub material_version: i64,
     pub login_ticket: Option<String>,

@@ -189,7 +189,7 @@ fn another_authorization_under_a_taken_name_is_refused() {
     for more in [&["--dry-run"][..], &[]] {
         let ran = import(&service.usm, "in", more).failed("1 of 1 files were refused");
         assert_eq!(outcomes(&ran.json()), map(&[("acme/news.session", "differs")]));
-        assert_eq!(ran.json()["files"][0]["reason"], "SESSION_ALREADY_EXISTS");
+        assert_eq!(ran.json()["files"][0]["reason"], "FINGERPRINT_MISMATCH");
     }
     let done = import(&service.usm, "in", &["--replace", "--legacy-stopped"]).done().json();
     assert_eq!(outcomes(&done), map(&[("acme/news.session", "replaced")]));

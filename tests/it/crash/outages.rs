@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tonic::Code;
+use usm::app::health::Ready;
 use usm::{domain::secret::Secret, store::migrate};
 use usm_client::v1::{self, LoginState, SessionState};
 
@@ -42,14 +43,14 @@ async fn without_its_database_the_service_says_so_in_time_and_recovers() {
         assert!(pause(&refusal).is_some(), "when to try again");
     }
     assert_eq!(reason(&refused(world.begin(qr("new")).await)), "STORE_UNAVAILABLE");
-    assert!(!world.server.app.ready().await);
+    assert_eq!(world.server.app.ready().await, Ready::No);
 
     cluster.restart().await;
     let renewed =
         poll::until("the holder is renewed again", || async { world.renew(&held).await.ok() }).await;
     assert_eq!(renewed.epoch, held.epoch, "nobody else got it meanwhile");
     assert_eq!(world.log_in("new", ANN).await.state(), SessionState::Authorized);
-    assert!(world.server.app.ready().await);
+    assert_eq!(world.server.app.ready().await, Ready::Yes);
     world.stop().await;
 }
 
@@ -74,7 +75,7 @@ async fn without_redis_no_login_starts_and_everything_else_goes_on() {
     let material = world.sandbox.mint(2, ANN).await;
     let data = world.written(&material, usm::domain::material::Format::TelethonString).await;
     world.import(import("imported", data)).await.expect("nor do imports");
-    assert!(world.server.app.ready().await, "it serves");
+    assert_eq!(world.server.app.ready().await, Ready::Yes, "it serves");
 
     world.redis.as_mut().expect("there is one").restart();
     let login = poll::until("logins start again", || async { world.begin(qr("new")).await.ok() }).await;

@@ -16,6 +16,10 @@ on_both_shapes!(
     a_login_under_way_ends_with_the_session,
     a_session_that_was_reset_can_be_used_anew,
     a_deleted_session_is_signed_out_and_leaves_its_events,
+    what_telegram_does_not_hear_changes_nothing_and_is_repeated,
+    a_login_under_way_takes_no_doubtful_authorization_with_it,
+    what_waits_for_its_log_out_is_not_given_away,
+    a_server_killed_between_telegram_and_the_wipe_leaves_a_session_that_can_be_ended,
 );
 
 fn key(app: &str) -> (String, String) {
@@ -160,4 +164,123 @@ async fn a_deleted_session_is_signed_out_and_leaves_its_events(shape: Shape) {
     let telegram = world.sandbox.telegram();
     telegram.probe(&material, crate::support::telegram::soon()).await.expect("it goes on working");
     world.stop().await;
+}
+
+/// The session in doubt, as one that Telegram refused once.
+async fn doubtful(world: &World, app: &str) -> usm::domain::material::Material {
+    let material = world.lendable(app, ANN).await;
+    world.sandbox.fault("*", 1, Fault::Error("AUTH_KEY_UNREGISTERED")).await;
+    let (tenant_id, app_id) = key(app);
+    let look = v1::ValidateSessionRequest { tenant_id, app_id, ..Default::default() };
+    world.sessions.clone().validate_session(look).await.expect("an answer");
+    world.sandbox.clear_faults().await;
+    assert_eq!(world.session(app).await.state(), SessionState::Stale);
+    material
+}
+
+async fn what_telegram_does_not_hear_changes_nothing_and_is_repeated(shape: Shape) {
+    let world = World::start(shape).await;
+    doubtful(&world, "bot").await;
+    let before = world.session("bot").await;
+    for fault in [Fault::Drop, Fault::Error("FLOOD_WAIT_30")] {
+        world.sandbox.fault("auth.logOut", 1000, fault).await;
+        for refusal in [reset(&world, "bot").await, delete(&world, "bot").await] {
+            let refusal = reason(&refused(refusal));
+            assert!(["TELEGRAM_UNAVAILABLE", "TELEGRAM_FLOOD_WAIT"].contains(&refusal.as_str()), "{refusal}");
+        }
+        world.sandbox.clear_faults().await;
+        let after = world.session("bot").await;
+        assert_eq!((after.state(), after.revision), (before.state(), before.revision), "nothing is wiped");
+        assert!(after.lease.is_none(), "and nobody is kept waiting");
+    }
+    assert_eq!(world.sandbox.authorizations().await.len(), 1);
+    assert_eq!(reset(&world, "bot").await.expect("reset").state(), SessionState::Absent);
+    assert!(world.sandbox.authorizations().await.is_empty(), "Telegram first, then the wipe");
+
+    // What Telegram ended already is no obstacle.
+    world.lendable("gone", ANN).await;
+    let keys = world.sandbox.authorizations().await;
+    world.sandbox.revoke(&keys[0], "logout").await;
+    let revoked = revoke(&world, "gone").await.expect("revoked");
+    assert!(!revoked.log_out_pending, "there is nothing left to end");
+    world.stop().await;
+}
+
+async fn a_login_under_way_takes_no_doubtful_authorization_with_it(shape: Shape) {
+    let world = World::start(shape).await;
+    doubtful(&world, "bot").await;
+    let login = world.code("bot").await;
+    assert_eq!(world.session("bot").await.state(), SessionState::PendingQr);
+    world.sandbox.fault("auth.logOut", 1000, Fault::Drop).await;
+    assert_eq!(
+        reason(&refused(delete(&world, "bot").await)),
+        "TELEGRAM_UNAVAILABLE",
+        "its key is the only one"
+    );
+    world.sandbox.clear_faults().await;
+    delete(&world, "bot").await.expect("deleted");
+    assert!(world.sandbox.authorizations().await.is_empty(), "the doubtful one lived, and was logged out");
+    world.login_once(&login.ticket, v1::LoginState::Cancelled).await;
+    world.stop().await;
+}
+
+async fn what_waits_for_its_log_out_is_not_given_away(shape: Shape) {
+    let world = World::start(shape).await;
+    world.lendable("bot", ANN).await;
+    world.sandbox.fault("auth.logOut", 1000, Fault::Drop).await;
+    assert!(revoke(&world, "bot").await.expect("revoked").log_out_pending);
+    let (tenant_id, app_id) = key("bot");
+    let give = v1::GiveCustodyRequest { tenant_id, app_id, ..Default::default() };
+    let refusal = refused(world.sessions.clone().give_custody(give).await);
+    assert_eq!(fact(&refusal, "log_out").as_deref(), Some("log_out_pending"));
+    world.sandbox.clear_faults().await;
+    world.server.app.keep_house();
+    world.nobody_is_signed_in().await;
+    poll::until("the log-out is done", || async {
+        (!world.session("bot").await.log_out_pending).then_some(())
+    })
+    .await;
+    let moves = world.events("bot").await;
+    assert_eq!(moves.last().map(|(_, reason)| reason.as_str()), Some("logged_out"), "{moves:?}");
+    world.stop().await;
+}
+
+async fn a_server_killed_between_telegram_and_the_wipe_leaves_a_session_that_can_be_ended(shape: Shape) {
+    let mut world = World::outside(shape, &[]).await;
+    let material = world.sandbox.mint(2, ANN).await;
+    let telegram = world.sandbox.telegram();
+    let data =
+        usm::formats::write(&material, Format::TelethonString, telegram.addresses()).await.unwrap().data;
+    let request = v1::ImportSessionRequest { legacy_stopped: true, ..import("bot", data.to_vec()) };
+    world.import(request).await.expect("imported");
+    // Telegram takes its time over the answer; the server does not live to hear it.
+    world.sandbox.fault("auth.logOut", 1, Fault::Delay(std::time::Duration::from_secs(5))).await;
+    let (tenant_id, app_id) = key("bot");
+    let asked = {
+        let mut sessions = world.sessions.clone();
+        let request = v1::RevokeSessionRequest { tenant_id, app_id, ..Default::default() };
+        tokio::spawn(async move { sessions.revoke_session(request).await })
+    };
+    poll::until("Telegram is asked", || async {
+        (world.sandbox.calls("auth.logOut").await > 0).then_some(())
+    })
+    .await;
+    world.crash();
+    asked.await.expect("no panic").expect_err("nobody answers");
+    world.sandbox.clear_faults().await;
+    let world = world.restart().await;
+    let left = world.session("bot").await;
+    assert_eq!(
+        left.state(),
+        SessionState::Authorized,
+        "the wipe comes last, so its key is there for another try"
+    );
+    let lease = left.lease.expect("the service's own lease runs out by itself");
+    assert_eq!(lease.holder, "usm");
+    let (tenant_id, app_id) = key("bot");
+    let request = v1::RevokeSessionRequest { tenant_id, app_id, ..Default::default() };
+    let refusal = refused(world.sessions.clone().revoke_session(request).await);
+    assert_eq!(reason(&refusal), "SESSION_LEASED");
+    let pause = crate::support::world::pause(&refusal).expect("when to try again");
+    assert!(pause <= std::time::Duration::from_secs(80), "{pause:?}");
 }

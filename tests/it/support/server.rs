@@ -16,7 +16,7 @@ use tonic::{
     transport::{Channel, Endpoint as Address},
 };
 use usm::{
-    app::{Adapters, App, LoginLimits, Settings, ownership::TakeOver, validator::Schedule},
+    app::{Adapters, App, LoginLimits, Settings, mirror::Plan, ownership::TakeOver, validator::Schedule},
     auth::{Authenticator, Order, Role, issue},
     boot::ports::{self, Closing, Ports, Served},
     domain::{budget::Limit, caller::Scope, id::TenantId, miniapp::Bots, secret::Secret},
@@ -67,6 +67,8 @@ pub(crate) struct Setup {
     pub(crate) login_limits: LoginLimits,
     /// Looks at no session by itself unless told.
     pub(crate) validation: Schedule,
+    /// Keeps no files unless told.
+    pub(crate) mirror: Option<Plan>,
     pub(crate) closing: Closing,
     pub(crate) cors_origins: Vec<&'static str>,
     pub(crate) bots: Bots,
@@ -88,6 +90,7 @@ impl Setup {
             ticket_ttl: Duration::from_secs(120),
             login_limits: LoginLimits { phone: limit(5), api_id: limit(10_000), tenant: limit(2_000) },
             validation: Schedule::new(None, Duration::from_secs(3600), 5.0),
+            mirror: None,
             closing: Closing { delay: Duration::ZERO, grace: Duration::from_secs(5) },
             cors_origins: Vec::new(),
             bots: Bots::new(),
@@ -142,6 +145,8 @@ impl Server {
         let folder = std::env::temp_dir().join(format!("usm-server-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&folder).unwrap();
         let app = app(&setup, &folder).await;
+        app.hand_over_sessions();
+        app.keep_mirror();
         app.watch_leases();
         app.share_logins(TakeOver::Yes);
         app.watch_over_sessions();
@@ -304,6 +309,7 @@ async fn app(setup: &Setup, folder: &Path) -> App {
             logins_max: 64,
             login_limits: setup.login_limits,
             validation: setup.validation,
+            mirror: setup.mirror.clone(),
         },
     )
 }

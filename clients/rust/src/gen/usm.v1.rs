@@ -5117,6 +5117,9 @@ pub struct ExportSessionResponse {
     /// What the format cannot carry.
     #[prost(message, repeated, tag = "3")]
     pub losses: ::prost::alloc::vec::Vec<ConversionLoss>,
+    /// Further remarks for people, in English, such as that nobody may connect with the copy yet. Never key material.
+    #[prost(string, repeated, tag = "4")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Request of `SessionService.ValidateSession`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5627,9 +5630,10 @@ pub mod session_service_client {
                 .insert(GrpcMethod::new("usm.v1.SessionService", "ImportSession"));
             self.inner.unary(req, path, codec).await
         }
-        /// Hands out the material of a session as a copy. Scope `admin`. Takes the lease for its duration and raises the
-        /// epoch; a repetition exports again.
-        /// Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `FORMAT_UNSUPPORTED`.
+        /// Hands out the material of a session as a copy. Scope `admin`. Needs a session that nobody holds and raises the
+        /// epoch; a repetition exports again. Works in either custody, and while the feature is off: it is the way back.
+        /// Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE` without material of a living authorization, `SESSION_LEASED`,
+        /// `FORMAT_UNSUPPORTED`, `ENVIRONMENT_MISMATCH`, `ARGUMENT_INVALID` for a passcode where the format knows none.
         pub async fn export_session(
             &mut self,
             request: impl tonic::IntoRequest<super::ExportSessionRequest>,
@@ -5788,9 +5792,9 @@ pub mod session_service_client {
                 .insert(GrpcMethod::new("usm.v1.SessionService", "RevokeSession"));
             self.inner.unary(req, path, codec).await
         }
-        /// Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. Idempotent. Does not log
-        /// out at Telegram: use `RevokeSession` for that.
-        /// Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`.
+        /// Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. An authorization of custody
+        /// SERVICE that may live is logged out at Telegram first; with Telegram away nothing is wiped.
+        /// Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
         pub async fn reset_session(
             &mut self,
             request: impl tonic::IntoRequest<super::ResetSessionRequest>,
@@ -5815,9 +5819,9 @@ pub mod session_service_client {
                 .insert(GrpcMethod::new("usm.v1.SessionService", "ResetSession"));
             self.inner.unary(req, path, codec).await
         }
-        /// Removes the session and its material; its events stay. Scope `admin`. A repetition with the same `request_id`
-        /// gets the same answer, another one `SESSION_NOT_FOUND`. Does not log out at Telegram.
-        /// Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`.
+        /// Removes the session and its material; its events stay. Scope `admin`. An authorization of custody SERVICE is logged
+        /// out at Telegram first; with Telegram away nothing is removed. A repetition gets `SESSION_NOT_FOUND`.
+        /// Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
         pub async fn delete_session(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteSessionRequest>,
@@ -5914,9 +5918,10 @@ pub mod session_service_server {
             tonic::Response<super::ImportSessionResponse>,
             tonic::Status,
         >;
-        /// Hands out the material of a session as a copy. Scope `admin`. Takes the lease for its duration and raises the
-        /// epoch; a repetition exports again.
-        /// Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `FORMAT_UNSUPPORTED`.
+        /// Hands out the material of a session as a copy. Scope `admin`. Needs a session that nobody holds and raises the
+        /// epoch; a repetition exports again. Works in either custody, and while the feature is off: it is the way back.
+        /// Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE` without material of a living authorization, `SESSION_LEASED`,
+        /// `FORMAT_UNSUPPORTED`, `ENVIRONMENT_MISMATCH`, `ARGUMENT_INVALID` for a passcode where the format knows none.
         async fn export_session(
             &self,
             request: tonic::Request<super::ExportSessionRequest>,
@@ -5973,9 +5978,9 @@ pub mod session_service_server {
             tonic::Response<super::RevokeSessionResponse>,
             tonic::Status,
         >;
-        /// Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. Idempotent. Does not log
-        /// out at Telegram: use `RevokeSession` for that.
-        /// Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`.
+        /// Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. An authorization of custody
+        /// SERVICE that may live is logged out at Telegram first; with Telegram away nothing is wiped.
+        /// Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
         async fn reset_session(
             &self,
             request: tonic::Request<super::ResetSessionRequest>,
@@ -5983,9 +5988,9 @@ pub mod session_service_server {
             tonic::Response<super::ResetSessionResponse>,
             tonic::Status,
         >;
-        /// Removes the session and its material; its events stay. Scope `admin`. A repetition with the same `request_id`
-        /// gets the same answer, another one `SESSION_NOT_FOUND`. Does not log out at Telegram.
-        /// Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`.
+        /// Removes the session and its material; its events stay. Scope `admin`. An authorization of custody SERVICE is logged
+        /// out at Telegram first; with Telegram away nothing is removed. A repetition gets `SESSION_NOT_FOUND`.
+        /// Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
         async fn delete_session(
             &self,
             request: tonic::Request<super::DeleteSessionRequest>,
@@ -6716,7 +6721,8 @@ pub struct GetHealthResponse {
 /// Condition of the service as one replica sees it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Health {
-    /// The whole: the worst of what is required, degraded if something optional is down.
+    /// The whole: the worst of what is required, degraded if something optional is down, disabled while nothing is lent
+    /// because `FEATURE_UNIFIED_SESSION_MANAGER` is off.
     #[prost(enumeration = "HealthState", tag = "1")]
     pub state: i32,
     /// Each dependency, ordered by name.
@@ -6729,7 +6735,7 @@ pub struct Health {
 /// Condition of one dependency.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DependencyHealth {
-    /// Name: `store`, `tickets`, `telegram`, `vault` or `backups`.
+    /// Name: `store`, `tickets`, `telegram`, `vault` or `backups`; `grants` tells whether sessions are lent at all.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Its condition.
@@ -6749,6 +6755,23 @@ pub struct GetInfoRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetInfoResponse {
     /// The service.
+    #[prost(message, optional, tag = "1")]
+    pub info: ::core::option::Option<ServiceInfo>,
+}
+/// Request of `SystemService.SetGrants`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetGrantsRequest {
+    /// Whether sessions are lent. `false` leaves them to the legacy system.
+    #[prost(bool, tag = "1")]
+    pub enabled: bool,
+    /// UUID of the request; a repetition changes nothing twice. Optional.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Answer of `SystemService.SetGrants`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetGrantsResponse {
+    /// The service, after the switch.
     #[prost(message, optional, tag = "1")]
     pub info: ::core::option::Option<ServiceInfo>,
 }
@@ -7002,6 +7025,34 @@ pub mod system_service_client {
                 .insert(GrpcMethod::new("usm.v1.SystemService", "GetInfo"));
             self.inner.unary(req, path, codec).await
         }
+        /// Switches `FEATURE_UNIFIED_SESSION_MANAGER` in the database, for every replica at once. Off: nothing is lent, holders
+        /// are asked to stop, and custody goes to the legacy system session by session, each after its lease ended. On: leases
+        /// are granted again; sessions stay in the custody they have. Scope `admin`, service callers only. Idempotent.
+        /// Errors: `UNAUTHENTICATED`, `PERMISSION_DENIED` for a tenant's caller, `RATE_LIMITED`, `STORE_UNAVAILABLE`.
+        pub async fn set_grants(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetGrantsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetGrantsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/usm.v1.SystemService/SetGrants",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("usm.v1.SystemService", "SetGrants"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -7035,6 +7086,17 @@ pub mod system_service_server {
             &self,
             request: tonic::Request<super::GetInfoRequest>,
         ) -> std::result::Result<tonic::Response<super::GetInfoResponse>, tonic::Status>;
+        /// Switches `FEATURE_UNIFIED_SESSION_MANAGER` in the database, for every replica at once. Off: nothing is lent, holders
+        /// are asked to stop, and custody goes to the legacy system session by session, each after its lease ended. On: leases
+        /// are granted again; sessions stay in the custody they have. Scope `admin`, service callers only. Idempotent.
+        /// Errors: `UNAUTHENTICATED`, `PERMISSION_DENIED` for a tenant's caller, `RATE_LIMITED`, `STORE_UNAVAILABLE`.
+        async fn set_grants(
+            &self,
+            request: tonic::Request<super::SetGrantsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetGrantsResponse>,
+            tonic::Status,
+        >;
     }
     /// The service itself.
     #[derive(Debug)]
@@ -7188,6 +7250,51 @@ pub mod system_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetInfoSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/usm.v1.SystemService/SetGrants" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetGrantsSvc<T: SystemService>(pub Arc<T>);
+                    impl<
+                        T: SystemService,
+                    > tonic::server::UnaryService<super::SetGrantsRequest>
+                    for SetGrantsSvc<T> {
+                        type Response = super::SetGrantsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetGrantsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SystemService>::set_grants(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetGrantsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

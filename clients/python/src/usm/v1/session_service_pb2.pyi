@@ -612,6 +612,7 @@ class ExportSessionResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     MATERIAL_FIELD_NUMBER: _builtins.int
     LOSSES_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session."""
@@ -624,16 +625,21 @@ class ExportSessionResponse(_message.Message):
     def losses(self) -> _containers.RepeatedCompositeFieldContainer[_material_pb2.ConversionLoss]:
         """What the format cannot carry."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further remarks for people, in English, such as that nobody may connect with the copy yet. Never key material."""
+
     def __init__(
         self,
         *,
         session: _session_pb2.Session | None = ...,
         material: _material_pb2.SessionMaterial | None = ...,
         losses: _abc.Iterable[_material_pb2.ConversionLoss] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["material", b"material", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["losses", b"losses", "material", b"material", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["losses", b"losses", "material", b"material", "session", b"session", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

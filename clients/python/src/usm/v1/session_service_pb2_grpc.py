@@ -160,9 +160,10 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportSession(self, request, context):
-        """Hands out the material of a session as a copy. Scope `admin`. Takes the lease for its duration and raises the
-        epoch; a repetition exports again.
-        Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `FORMAT_UNSUPPORTED`.
+        """Hands out the material of a session as a copy. Scope `admin`. Needs a session that nobody holds and raises the
+        epoch; a repetition exports again. Works in either custody, and while the feature is off: it is the way back.
+        Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE` without material of a living authorization, `SESSION_LEASED`,
+        `FORMAT_UNSUPPORTED`, `ENVIRONMENT_MISMATCH`, `ARGUMENT_INVALID` for a passcode where the format knows none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,18 +214,18 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResetSession(self, request, context):
-        """Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. Idempotent. Does not log
-        out at Telegram: use `RevokeSession` for that.
-        Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`.
+        """Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. An authorization of custody
+        SERVICE that may live is logged out at Telegram first; with Telegram away nothing is wiped.
+        Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """Removes the session and its material; its events stay. Scope `admin`. A repetition with the same `request_id`
-        gets the same answer, another one `SESSION_NOT_FOUND`. Does not log out at Telegram.
-        Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`.
+        """Removes the session and its material; its events stay. Scope `admin`. An authorization of custody SERVICE is logged
+        out at Telegram first; with Telegram away nothing is removed. A repetition gets `SESSION_NOT_FOUND`.
+        Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

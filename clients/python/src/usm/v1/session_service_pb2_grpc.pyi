@@ -64,9 +64,10 @@ class SessionServiceStub:
     those of `ValidateSession` and of a login.
     """
     ExportSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]
-    """Hands out the material of a session as a copy. Scope `admin`. Takes the lease for its duration and raises the
-    epoch; a repetition exports again.
-    Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `FORMAT_UNSUPPORTED`.
+    """Hands out the material of a session as a copy. Scope `admin`. Needs a session that nobody holds and raises the
+    epoch; a repetition exports again. Works in either custody, and while the feature is off: it is the way back.
+    Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE` without material of a living authorization, `SESSION_LEASED`,
+    `FORMAT_UNSUPPORTED`, `ENVIRONMENT_MISMATCH`, `ARGUMENT_INVALID` for a passcode where the format knows none.
     """
     ValidateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ValidateSessionRequest, _session_service_pb2.ValidateSessionResponse]
     """Asks Telegram whether the authorization lives, taking the lease for it. Scope `admin`. Safe to repeat.
@@ -93,14 +94,14 @@ class SessionServiceStub:
     Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `SESSION_CUSTODY_LEGACY`, `REVISION_STALE`.
     """
     ResetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]
-    """Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. Idempotent. Does not log
-    out at Telegram: use `RevokeSession` for that.
-    Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`.
+    """Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. An authorization of custody
+    SERVICE that may live is logged out at Telegram first; with Telegram away nothing is wiped.
+    Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
-    """Removes the session and its material; its events stay. Scope `admin`. A repetition with the same `request_id`
-    gets the same answer, another one `SESSION_NOT_FOUND`. Does not log out at Telegram.
-    Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`.
+    """Removes the session and its material; its events stay. Scope `admin`. An authorization of custody SERVICE is logged
+    out at Telegram first; with Telegram away nothing is removed. A repetition gets `SESSION_NOT_FOUND`.
+    Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
     """
 
 @_typing.type_check_only
@@ -139,9 +140,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     those of `ValidateSession` and of a login.
     """
     ExportSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]  # type: ignore[assignment]
-    """Hands out the material of a session as a copy. Scope `admin`. Takes the lease for its duration and raises the
-    epoch; a repetition exports again.
-    Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `FORMAT_UNSUPPORTED`.
+    """Hands out the material of a session as a copy. Scope `admin`. Needs a session that nobody holds and raises the
+    epoch; a repetition exports again. Works in either custody, and while the feature is off: it is the way back.
+    Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE` without material of a living authorization, `SESSION_LEASED`,
+    `FORMAT_UNSUPPORTED`, `ENVIRONMENT_MISMATCH`, `ARGUMENT_INVALID` for a passcode where the format knows none.
     """
     ValidateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ValidateSessionRequest, _session_service_pb2.ValidateSessionResponse]  # type: ignore[assignment]
     """Asks Telegram whether the authorization lives, taking the lease for it. Scope `admin`. Safe to repeat.
@@ -168,14 +170,14 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `SESSION_CUSTODY_LEGACY`, `REVISION_STALE`.
     """
     ResetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]  # type: ignore[assignment]
-    """Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. Idempotent. Does not log
-    out at Telegram: use `RevokeSession` for that.
-    Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`.
+    """Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. An authorization of custody
+    SERVICE that may live is logged out at Telegram first; with Telegram away nothing is wiped.
+    Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
-    """Removes the session and its material; its events stay. Scope `admin`. A repetition with the same `request_id`
-    gets the same answer, another one `SESSION_NOT_FOUND`. Does not log out at Telegram.
-    Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`.
+    """Removes the session and its material; its events stay. Scope `admin`. An authorization of custody SERVICE is logged
+    out at Telegram first; with Telegram away nothing is removed. A repetition gets `SESSION_NOT_FOUND`.
+    Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -247,9 +249,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ExportSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ExportSessionResponse, _abc.Awaitable[_session_service_pb2.ExportSessionResponse]]:
-        """Hands out the material of a session as a copy. Scope `admin`. Takes the lease for its duration and raises the
-        epoch; a repetition exports again.
-        Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `FORMAT_UNSUPPORTED`.
+        """Hands out the material of a session as a copy. Scope `admin`. Needs a session that nobody holds and raises the
+        epoch; a repetition exports again. Works in either custody, and while the feature is off: it is the way back.
+        Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE` without material of a living authorization, `SESSION_LEASED`,
+        `FORMAT_UNSUPPORTED`, `ENVIRONMENT_MISMATCH`, `ARGUMENT_INVALID` for a passcode where the format knows none.
         """
 
     @_abc_1.abstractmethod
@@ -312,9 +315,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ResetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ResetSessionResponse, _abc.Awaitable[_session_service_pb2.ResetSessionResponse]]:
-        """Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. Idempotent. Does not log
-        out at Telegram: use `RevokeSession` for that.
-        Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`.
+        """Wipes the material of a REVOKED or STALE session, which becomes ABSENT. Scope `admin`. An authorization of custody
+        SERVICE that may live is logged out at Telegram first; with Telegram away nothing is wiped.
+        Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
         """
 
     @_abc_1.abstractmethod
@@ -323,9 +326,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.DeleteSessionResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionResponse]]:
-        """Removes the session and its material; its events stay. Scope `admin`. A repetition with the same `request_id`
-        gets the same answer, another one `SESSION_NOT_FOUND`. Does not log out at Telegram.
-        Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`.
+        """Removes the session and its material; its events stay. Scope `admin`. An authorization of custody SERVICE is logged
+        out at Telegram first; with Telegram away nothing is removed. A repetition gets `SESSION_NOT_FOUND`.
+        Errors: `SESSION_NOT_FOUND`, `SESSION_LEASED`, `REVISION_STALE`, `TELEGRAM_UNAVAILABLE`.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

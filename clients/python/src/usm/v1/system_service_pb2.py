@@ -27,15 +27,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from usm.v1 import material_pb2 as usm_dot_v1_dot_material__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1busm/v1/system_service.proto\x12\x06usm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15usm/v1/material.proto\"\x12\n\x10GetHealthRequest\"3\n\x11GetHealthResponse\x12\x1e\n\x06health\x18\x01 \x01(\x0b\x32\x0e.usm.v1.Health\"\x8e\x01\n\x06Health\x12\"\n\x05state\x18\x01 \x01(\x0e\x32\x13.usm.v1.HealthState\x12.\n\x0c\x64\x65pendencies\x18\x02 \x03(\x0b\x32\x18.usm.v1.DependencyHealth\x12\x30\n\x0cmeasure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x01\n\x10\x44\x65pendencyHealth\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05state\x18\x02 \x01(\x0e\x32\x13.usm.v1.HealthState\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x10\n\x0eGetInfoRequest\"4\n\x0fGetInfoResponse\x12!\n\x04info\x18\x01 \x01(\x0b\x32\x13.usm.v1.ServiceInfo\"\xdf\x03\n\x0bServiceInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12 \n\x05\x62uild\x18\x02 \x01(\x0b\x32\x11.usm.v1.BuildInfo\x12\x13\n\x0b\x65nvironment\x18\x03 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\r\n\x05store\x18\x05 \x01(\t\x12\x0f\n\x07tickets\x18\x06 \x01(\t\x12\x16\n\x0egrants_enabled\x18\x07 \x01(\x08\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0flease_quiet_gap\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rlease_ttl_min\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rlease_ttl_max\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nticket_ttl\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x17material_size_max_bytes\x18\r \x01(\x03\x12&\n\x07\x66ormats\x18\x0e \x03(\x0e\x32\x15.usm.v1.SessionFormat\"N\n\tBuildInfo\x12\x0e\n\x06\x63ommit\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x10\n\x08\x63ompiler\x18\x03 \x01(\t\x12\x0f\n\x07profile\x18\x04 \x01(\t*\x92\x01\n\x0bHealthState\x12\x1c\n\x18HEALTH_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14HEALTH_STATE_HEALTHY\x10\x01\x12\x19\n\x15HEALTH_STATE_DEGRADED\x10\x02\x12\x15\n\x11HEALTH_STATE_DOWN\x10\x03\x12\x19\n\x15HEALTH_STATE_DISABLED\x10\x04\x32\x8d\x01\n\rSystemService\x12@\n\tGetHealth\x12\x18.usm.v1.GetHealthRequest\x1a\x19.usm.v1.GetHealthResponse\x12:\n\x07GetInfo\x12\x16.usm.v1.GetInfoRequest\x1a\x17.usm.v1.GetInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1busm/v1/system_service.proto\x12\x06usm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15usm/v1/material.proto\"\x12\n\x10GetHealthRequest\"3\n\x11GetHealthResponse\x12\x1e\n\x06health\x18\x01 \x01(\x0b\x32\x0e.usm.v1.Health\"\x8e\x01\n\x06Health\x12\"\n\x05state\x18\x01 \x01(\x0e\x32\x13.usm.v1.HealthState\x12.\n\x0c\x64\x65pendencies\x18\x02 \x03(\x0b\x32\x18.usm.v1.DependencyHealth\x12\x30\n\x0cmeasure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x01\n\x10\x44\x65pendencyHealth\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05state\x18\x02 \x01(\x0e\x32\x13.usm.v1.HealthState\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x10\n\x0eGetInfoRequest\"4\n\x0fGetInfoResponse\x12!\n\x04info\x18\x01 \x01(\x0b\x32\x13.usm.v1.ServiceInfo\"7\n\x10SetGrantsRequest\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"6\n\x11SetGrantsResponse\x12!\n\x04info\x18\x01 \x01(\x0b\x32\x13.usm.v1.ServiceInfo\"\xdf\x03\n\x0bServiceInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12 \n\x05\x62uild\x18\x02 \x01(\x0b\x32\x11.usm.v1.BuildInfo\x12\x13\n\x0b\x65nvironment\x18\x03 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\r\n\x05store\x18\x05 \x01(\t\x12\x0f\n\x07tickets\x18\x06 \x01(\t\x12\x16\n\x0egrants_enabled\x18\x07 \x01(\x08\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0flease_quiet_gap\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rlease_ttl_min\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rlease_ttl_max\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nticket_ttl\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x17material_size_max_bytes\x18\r \x01(\x03\x12&\n\x07\x66ormats\x18\x0e \x03(\x0e\x32\x15.usm.v1.SessionFormat\"N\n\tBuildInfo\x12\x0e\n\x06\x63ommit\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x10\n\x08\x63ompiler\x18\x03 \x01(\t\x12\x0f\n\x07profile\x18\x04 \x01(\t*\x92\x01\n\x0bHealthState\x12\x1c\n\x18HEALTH_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14HEALTH_STATE_HEALTHY\x10\x01\x12\x19\n\x15HEALTH_STATE_DEGRADED\x10\x02\x12\x15\n\x11HEALTH_STATE_DOWN\x10\x03\x12\x19\n\x15HEALTH_STATE_DISABLED\x10\x04\x32\xcf\x01\n\rSystemService\x12@\n\tGetHealth\x12\x18.usm.v1.GetHealthRequest\x1a\x19.usm.v1.GetHealthResponse\x12:\n\x07GetInfo\x12\x16.usm.v1.GetInfoRequest\x1a\x17.usm.v1.GetInfoResponse\x12@\n\tSetGrants\x12\x18.usm.v1.SetGrantsRequest\x1a\x19.usm.v1.SetGrantsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'usm.v1.system_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HEALTHSTATE']._serialized_start=1112
-  _globals['_HEALTHSTATE']._serialized_end=1258
+  _globals['_HEALTHSTATE']._serialized_start=1225
+  _globals['_HEALTHSTATE']._serialized_end=1371
   _globals['_GETHEALTHREQUEST']._serialized_start=127
   _globals['_GETHEALTHREQUEST']._serialized_end=145
   _globals['_GETHEALTHRESPONSE']._serialized_start=147
@@ -48,10 +48,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETINFOREQUEST']._serialized_end=493
   _globals['_GETINFORESPONSE']._serialized_start=495
   _globals['_GETINFORESPONSE']._serialized_end=547
-  _globals['_SERVICEINFO']._serialized_start=550
-  _globals['_SERVICEINFO']._serialized_end=1029
-  _globals['_BUILDINFO']._serialized_start=1031
-  _globals['_BUILDINFO']._serialized_end=1109
-  _globals['_SYSTEMSERVICE']._serialized_start=1261
-  _globals['_SYSTEMSERVICE']._serialized_end=1402
+  _globals['_SETGRANTSREQUEST']._serialized_start=549
+  _globals['_SETGRANTSREQUEST']._serialized_end=604
+  _globals['_SETGRANTSRESPONSE']._serialized_start=606
+  _globals['_SETGRANTSRESPONSE']._serialized_end=660
+  _globals['_SERVICEINFO']._serialized_start=663
+  _globals['_SERVICEINFO']._serialized_end=1142
+  _globals['_BUILDINFO']._serialized_start=1144
+  _globals['_BUILDINFO']._serialized_end=1222
+  _globals['_SYSTEMSERVICE']._serialized_start=1374
+  _globals['_SYSTEMSERVICE']._serialized_end=1581
 # @@protoc_insertion_point(module_scope)

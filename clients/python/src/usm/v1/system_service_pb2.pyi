@@ -105,7 +105,9 @@ class Health(_message.Message):
     DEPENDENCIES_FIELD_NUMBER: _builtins.int
     MEASURE_TIME_FIELD_NUMBER: _builtins.int
     state: Global___HealthState.ValueType
-    """The whole: the worst of what is required, degraded if something optional is down."""
+    """The whole: the worst of what is required, degraded if something optional is down, disabled while nothing is lent
+    because `FEATURE_UNIFIED_SESSION_MANAGER` is off.
+    """
     @_builtins.property
     def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___DependencyHealth]:
         """Each dependency, ordered by name."""
@@ -140,7 +142,7 @@ class DependencyHealth(_message.Message):
     LATENCY_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name: `store`, `tickets`, `telegram`, `vault` or `backups`."""
+    """Name: `store`, `tickets`, `telegram`, `vault` or `backups`; `grants` tells whether sessions are lent at all."""
     state: Global___HealthState.ValueType
     """Its condition."""
     message: _builtins.str
@@ -205,6 +207,56 @@ class GetInfoResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetInfoResponse: _TypeAlias = GetInfoResponse  # noqa: Y015
+
+@_typing.final
+class SetGrantsRequest(_message.Message):
+    """Request of `SystemService.SetGrants`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    """Whether sessions are lent. `false` leaves them to the legacy system."""
+    request_id: _builtins.str
+    """UUID of the request; a repetition changes nothing twice. Optional."""
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetGrantsRequest: _TypeAlias = SetGrantsRequest  # noqa: Y015
+
+@_typing.final
+class SetGrantsResponse(_message.Message):
+    """Answer of `SystemService.SetGrants`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INFO_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def info(self) -> Global___ServiceInfo:
+        """The service, after the switch."""
+
+    def __init__(
+        self,
+        *,
+        info: Global___ServiceInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetGrantsResponse: _TypeAlias = SetGrantsResponse  # noqa: Y015
 
 @_typing.final
 class ServiceInfo(_message.Message):

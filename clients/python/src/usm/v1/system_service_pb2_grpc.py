@@ -45,6 +45,11 @@ class SystemServiceStub:
                 request_serializer=usm_dot_v1_dot_system__service__pb2.GetInfoRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_system__service__pb2.GetInfoResponse.FromString,
                 _registered_method=True)
+        self.SetGrants = channel.unary_unary(
+                '/usm.v1.SystemService/SetGrants',
+                request_serializer=usm_dot_v1_dot_system__service__pb2.SetGrantsRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_system__service__pb2.SetGrantsResponse.FromString,
+                _registered_method=True)
 
 
 class SystemServiceServicer:
@@ -69,6 +74,16 @@ class SystemServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetGrants(self, request, context):
+        """Switches `FEATURE_UNIFIED_SESSION_MANAGER` in the database, for every replica at once. Off: nothing is lent, holders
+        are asked to stop, and custody goes to the legacy system session by session, each after its lease ended. On: leases
+        are granted again; sessions stay in the custody they have. Scope `admin`, service callers only. Idempotent.
+        Errors: `UNAUTHENTICATED`, `PERMISSION_DENIED` for a tenant's caller, `RATE_LIMITED`, `STORE_UNAVAILABLE`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SystemServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +96,11 @@ def add_SystemServiceServicer_to_server(servicer, server):
                     servicer.GetInfo,
                     request_deserializer=usm_dot_v1_dot_system__service__pb2.GetInfoRequest.FromString,
                     response_serializer=usm_dot_v1_dot_system__service__pb2.GetInfoResponse.SerializeToString,
+            ),
+            'SetGrants': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetGrants,
+                    request_deserializer=usm_dot_v1_dot_system__service__pb2.SetGrantsRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_system__service__pb2.SetGrantsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +158,33 @@ class SystemService:
             '/usm.v1.SystemService/GetInfo',
             usm_dot_v1_dot_system__service__pb2.GetInfoRequest.SerializeToString,
             usm_dot_v1_dot_system__service__pb2.GetInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.SystemService/SetGrants',
+            usm_dot_v1_dot_system__service__pb2.SetGrantsRequest.SerializeToString,
+            usm_dot_v1_dot_system__service__pb2.SetGrantsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,12 @@ class SystemServiceStub:
     """Tells version, environment and limits. Scope `read`. Changes nothing.
     Errors: `UNAUTHENTICATED`, `PERMISSION_DENIED`, `RATE_LIMITED`.
     """
+    SetGrants: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.SetGrantsRequest, _system_service_pb2.SetGrantsResponse]
+    """Switches `FEATURE_UNIFIED_SESSION_MANAGER` in the database, for every replica at once. Off: nothing is lent, holders
+    are asked to stop, and custody goes to the legacy system session by session, each after its lease ended. On: leases
+    are granted again; sessions stay in the custody they have. Scope `admin`, service callers only. Idempotent.
+    Errors: `UNAUTHENTICATED`, `PERMISSION_DENIED` for a tenant's caller, `RATE_LIMITED`, `STORE_UNAVAILABLE`.
+    """
 
 @_typing.type_check_only
 class SystemServiceAsyncStub(SystemServiceStub):
@@ -58,6 +64,12 @@ class SystemServiceAsyncStub(SystemServiceStub):
     GetInfo: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetInfoRequest, _system_service_pb2.GetInfoResponse]  # type: ignore[assignment]
     """Tells version, environment and limits. Scope `read`. Changes nothing.
     Errors: `UNAUTHENTICATED`, `PERMISSION_DENIED`, `RATE_LIMITED`.
+    """
+    SetGrants: _aio.UnaryUnaryMultiCallable[_system_service_pb2.SetGrantsRequest, _system_service_pb2.SetGrantsResponse]  # type: ignore[assignment]
+    """Switches `FEATURE_UNIFIED_SESSION_MANAGER` in the database, for every replica at once. Off: nothing is lent, holders
+    are asked to stop, and custody goes to the legacy system session by session, each after its lease ended. On: leases
+    are granted again; sessions stay in the custody they have. Scope `admin`, service callers only. Idempotent.
+    Errors: `UNAUTHENTICATED`, `PERMISSION_DENIED` for a tenant's caller, `RATE_LIMITED`, `STORE_UNAVAILABLE`.
     """
 
 class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -83,6 +95,18 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_system_service_pb2.GetInfoResponse, _abc.Awaitable[_system_service_pb2.GetInfoResponse]]:
         """Tells version, environment and limits. Scope `read`. Changes nothing.
         Errors: `UNAUTHENTICATED`, `PERMISSION_DENIED`, `RATE_LIMITED`.
+        """
+
+    @_abc_1.abstractmethod
+    def SetGrants(
+        self,
+        request: _system_service_pb2.SetGrantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_service_pb2.SetGrantsResponse, _abc.Awaitable[_system_service_pb2.SetGrantsResponse]]:
+        """Switches `FEATURE_UNIFIED_SESSION_MANAGER` in the database, for every replica at once. Off: nothing is lent, holders
+        are asked to stop, and custody goes to the legacy system session by session, each after its lease ended. On: leases
+        are granted again; sessions stay in the custody they have. Scope `admin`, service callers only. Idempotent.
+        Errors: `UNAUTHENTICATED`, `PERMISSION_DENIED` for a tenant's caller, `RATE_LIMITED`, `STORE_UNAVAILABLE`.
         """
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
