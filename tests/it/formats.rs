@@ -4,6 +4,7 @@
 mod corpus;
 mod files;
 mod foreign;
+mod losses;
 mod properties;
 pub(crate) mod python;
 
