@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Note {
     /// White space or line breaks around a string were left out.
     Trimmed,
+    /// The string has the shortest of its library's lengths, and could be a longer one that was cut.
+    MaybeCut,
     /// The header says that the database is in WAL mode, but only its main part was at hand.
     WalWithoutLog,
     /// The file was read together with its `-journal`, which was left by a program that stopped midway.
@@ -91,6 +93,7 @@ impl Note {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Trimmed => "trimmed",
+            Self::MaybeCut => "maybe_cut",
             Self::WalWithoutLog => "wal_without_log",
             Self::WithJournal => "with_journal",
             Self::WithWal => "with_wal",
@@ -119,6 +122,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Trimmed => "white space around the string was left out",
+            Self::MaybeCut => "an old short string, or a newer one that was cut; see that the session works",
             Self::WalWithoutLog => "the database is in WAL mode; a -wal file beside it would be newer",
             Self::WithJournal => "read together with its -journal",
             Self::WithWal => "read together with its -wal",

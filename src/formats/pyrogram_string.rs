@@ -6,7 +6,7 @@
 use zeroize::Zeroizing;
 
 use super::{
-    Addresses, Error, Parsed, Written, encoded, key,
+    Addresses, Error, Note, Parsed, Written, encoded, key,
     pyrogram::{self, Told},
     tl,
 };
@@ -17,6 +17,11 @@ use crate::domain::material::{AUTH_KEY_LENGTH, Format, Material};
 const V1_LENGTH: usize = 1 + 1 + AUTH_KEY_LENGTH + 4 + 1;
 const V2_LENGTH: usize = 1 + 1 + AUTH_KEY_LENGTH + 8 + 1;
 const V3_LENGTH: usize = 1 + 4 + 1 + AUTH_KEY_LENGTH + 8 + 1;
+/// What a user id may be in each of the older layouts: releases that wrote the first knew 32 bits with a sign.
+const V1_USER_ID_MAX: u64 = (1 << 31) - 1;
+const V2_USER_ID_MAX: u64 = (1 << 53) - 1;
+/// In the first layout, where the third has its test flag.
+const V3_TEST_AT: usize = 1 + 4;
 
 /// Whether the bytes have the length of one of the layouts. No other library's have.
 pub(super) fn has_length(bytes: &[u8]) -> bool {
@@ -37,6 +42,8 @@ pub(super) fn read(text: &str, addresses: &Addresses) -> Result<Parsed, Error> {
     let bytes = encoded::url_safe(text)?;
     let Fields { dc, api_id, test, auth_key, user_id, bot } =
         fields(&bytes).ok_or(Error::StringMalformed("it is cut or has something appended"))?;
+    let mut notes = Vec::new();
+    mind_the_end(&bytes, user_id, &mut notes)?;
     let told = Told {
         test: flag(test)?,
         is_bot: Some(flag(bot)?),
@@ -47,7 +54,6 @@ pub(super) fn read(text: &str, addresses: &Addresses) -> Result<Parsed, Error> {
         api_id: api_id.into(),
         address: None,
     };
-    let mut notes = Vec::new();
     let material = told.into_material(addresses, &mut notes)?;
     Ok(Parsed { material, format: Format::PyrogramString, notes })
 }
@@ -65,6 +71,26 @@ fn fields(bytes: &[u8]) -> Option<Fields<'_>> {
     };
     let [bot] = *tl::take(&mut rest)?;
     rest.is_empty().then_some(Fields { dc, api_id, test, auth_key, user_id, bot })
+}
+
+/// A string of the third layout may be cut to the length of an older one. Its key is then off by four bytes, and random
+/// bytes of it are where the user id belongs; nothing else is odd.
+fn mind_the_end(bytes: &[u8], user_id: u64, notes: &mut Vec<Note>) -> Result<(), Error> {
+    let may_be_cut = bytes[V3_TEST_AT] <= 1;
+    let is_cut = match bytes.len() {
+        V1_LENGTH => may_be_cut && user_id > V1_USER_ID_MAX,
+        V2_LENGTH => user_id > V2_USER_ID_MAX,
+        _ => false,
+    };
+    if is_cut {
+        return Err(Error::StringMalformed(
+            "a longer one, cut to the length of one that older releases wrote",
+        ));
+    }
+    if bytes.len() == V1_LENGTH && may_be_cut {
+        notes.push(Note::MaybeCut);
+    }
+    Ok(())
 }
 
 /// Beside the length these are all that tells a string from any other text.

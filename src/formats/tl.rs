@@ -51,7 +51,7 @@ mod tests {
             assert_eq!((whole.len() - 1) % 4, 0);
             let mut from = &whole[1..];
             assert_eq!(take_bytes(&mut from), Some(&*bytes));
-            assert_eq!(from, []);
+            assert!(from.is_empty());
             assert_eq!(take_bytes(&mut &whole[1..whole.len() - 1]), None);
         }
         assert_eq!(take_bytes(&mut &[255, 0, 0, 0][..]), None);

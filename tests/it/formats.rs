@@ -4,6 +4,7 @@
 mod corpus;
 mod files;
 mod foreign;
+mod losses;
 pub(crate) mod node;
 mod placing;
 mod properties;

@@ -94,9 +94,17 @@ def pyrogram_strings(corpus):
     good("spaces", b"  " + pyrogram_3() + b" \r\n", api_id=API, notes=["trimmed"])
     good("padded", pyrogram_3() + b"==", api_id=API)
 
+    # The same as "cut_by_eleven" below, but for bytes that could be a user id: nothing tells it for sure.
+    key = KEY[:252] + b"\x00\x00\x00\x05"
+    good("maybe_cut", pyrogram_3(key=key)[:-11], key=(API.to_bytes(4, "big")[1:] + b"\0" + key)[:256], user_id=5,
+         notes=["maybe_cut"])
+
     whole = pyrogram_3()
     for name, content, code in damaged(whole) + [
         ("padding_too_short", whole + b"=", "string_malformed"),
+        # What is left has an older layout's length, and bytes of the key where the user id would be.
+        ("cut_by_six", pyrogram_3(user=5)[:-6], "string_malformed"),
+        ("cut_by_eleven", pyrogram_3(key=KEY[:252] + b"\xff\xff\xff\xff")[:-11], "string_malformed"),
         ("dc_0", pyrogram_3(dc=0), "dc"),
         ("dc_6", pyrogram_3(dc=6), "dc"),
         ("test_is_2", pyrogram_3(test=2), "string_malformed"),

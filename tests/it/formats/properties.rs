@@ -281,7 +281,10 @@ proptest! {
         length in any::<prop::sample::Index>(),
     ) {
         let text = write(&material, format).data.to_vec();
-        prop_assert!(parse(&text[..length.index(text.len())]).is_err());
+        // One of Pyrogram's has the length of an older one, once in a while, and its note says so.
+        if let Ok(parsed) = parse(&text[..length.index(text.len())]) {
+            prop_assert!(parsed.format == Format::PyrogramString && parsed.notes.contains(&Note::MaybeCut));
+        }
     }
 }
 

@@ -18,6 +18,7 @@ const UPDATE_SHORT_MESSAGE: u32 = 0x313b_c7f8;
 /// The first layers of the shapes that were compared; between them the older shape is sent.
 const LAYER_USER_229: i32 = 229;
 const LAYER_USER_225: i32 = 200;
+const LAYER_USER_198: i32 = 180;
 
 /// Telegram's own account, which sends login codes.
 const SERVICE_USER: UserId = 777_000;
@@ -27,19 +28,35 @@ const SERVICE_USER: UserId = 777_000;
 pub(super) struct Shape {
     pub(super) user: u32,
     pub(super) user_full: u32,
+    /// Whether `userFull` has flags twice.
+    pub(super) second_flags: bool,
     pub(super) peer_settings: u32,
+    pub(super) notify_settings: u32,
 }
 
 pub(super) fn shape(layer: i32) -> Shape {
+    let newest = Shape {
+        user: id::USER_229,
+        user_full: id::USER_FULL_225,
+        second_flags: true,
+        peer_settings: id::PEER_SETTINGS_225,
+        notify_settings: id::PEER_NOTIFY_SETTINGS_198,
+    };
     if layer >= LAYER_USER_229 {
-        let (user_full, peer_settings) = (id::USER_FULL_225, id::PEER_SETTINGS_225);
-        Shape { user: id::USER_229, user_full, peer_settings }
+        newest
     } else if layer >= LAYER_USER_225 {
-        let (user_full, peer_settings) = (id::USER_FULL_225, id::PEER_SETTINGS_225);
-        Shape { user: id::USER_225, user_full, peer_settings }
-    } else {
+        Shape { user: id::USER_225, ..newest }
+    } else if layer >= LAYER_USER_198 {
         let (user_full, peer_settings) = (id::USER_FULL_198, id::PEER_SETTINGS_198);
-        Shape { user: id::USER_198, user_full, peer_settings }
+        Shape { user: id::USER_198, user_full, peer_settings, ..newest }
+    } else {
+        Shape {
+            user: id::USER_158,
+            user_full: id::USER_FULL_158,
+            second_flags: false,
+            peer_settings: id::PEER_SETTINGS_158,
+            notify_settings: id::PEER_NOTIFY_SETTINGS_158,
+        }
     }
 }
 
@@ -159,9 +176,9 @@ mod tests {
 
     #[test]
     fn each_layer_gets_its_own_number_and_the_same_rest() {
-        let numbers = [198, 225, 229, 230].map(|layer| user(&someone(), View::Oneself, layer, 1));
+        let numbers = [158, 198, 225, 229, 230].map(|layer| user(&someone(), View::Oneself, layer, 1));
         let ids: Vec<u32> = numbers.iter().map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        assert_eq!(ids, [id::USER_198, id::USER_225, id::USER_229, id::USER_229]);
+        assert_eq!(ids, [id::USER_158, id::USER_198, id::USER_225, id::USER_229, id::USER_229]);
         assert!(numbers.iter().all(|bytes| bytes[4..] == numbers[0][4..]));
     }
 

@@ -10,7 +10,6 @@ const INPUT_USER_EMPTY: u32 = 0xb988_86cf;
 const INPUT_USER_SELF: u32 = 0xf7c1_b13f;
 const INPUT_USER: u32 = 0xf211_58c6;
 const USERS_USER_FULL: u32 = 0x3b6d_152e;
-const PEER_NOTIFY_SETTINGS: u32 = 0x9962_2c0c;
 
 fn input(r: &mut Reader<'_>, own: UserId) -> Result<Option<UserId>, Malformed> {
     match r.u32()? {
@@ -45,16 +44,10 @@ pub(super) fn get_full_user(world: &World, call: &Call, r: &mut Reader<'_>) -> A
     let user = input(r, own)?.and_then(|id| world.users.get(&id));
     let user = user.ok_or_else(|| RpcError::new(400, "USER_ID_INVALID"))?;
     let shape = object::shape(object::layer_of(world, call.key));
-    let full = Writer::boxed(shape.user_full)
-        .u32(0)
-        .u32(0)
-        .i64(user.id)
-        .id(shape.peer_settings)
-        .u32(0)
-        .id(PEER_NOTIFY_SETTINGS)
-        .u32(0)
-        .i32(0)
-        .finish();
+    let flags = Writer::boxed(shape.user_full).u32(0);
+    let flags = if shape.second_flags { flags.u32(0) } else { flags };
+    let full =
+        flags.i64(user.id).id(shape.peer_settings).u32(0).id(shape.notify_settings).u32(0).i32(0).finish();
     Ok(Writer::boxed(USERS_USER_FULL)
         .raw(&full)
         .vector(&[])

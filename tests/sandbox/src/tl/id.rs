@@ -61,13 +61,18 @@ pub(crate) const DESTROY_AUTH_KEY: u32 = 0xd143_5160;
 pub(crate) const DESTROY_AUTH_KEY_OK: u32 = 0xf660_e1d4;
 pub(crate) const HTTP_WAIT: u32 = 0x9299_359f;
 
-// Objects whose number depends on the client's layer, newest first (layers 229 and 230, 225, 198).
+// Objects whose number depends on the client's layer, newest first (layers 229 and 230, 225, 198, 158).
 pub(crate) const USER_229: u32 = 0xb1b8_cc83;
 pub(crate) const USER_225: u32 = 0x3177_4388;
 pub(crate) const USER_198: u32 = 0x4b46_c37e;
+pub(crate) const USER_158: u32 = 0x8f97_c628;
 pub(crate) const USER_FULL_225: u32 = 0x06cb_e645;
 pub(crate) const USER_FULL_198: u32 = 0x4d97_5bbc;
+pub(crate) const USER_FULL_158: u32 = 0x93ea_db53;
 pub(crate) const PEER_SETTINGS_225: u32 = 0xf477_41f7;
 pub(crate) const PEER_SETTINGS_198: u32 = 0xacd6_6c5e;
+pub(crate) const PEER_SETTINGS_158: u32 = 0xa518_110d;
+pub(crate) const PEER_NOTIFY_SETTINGS_198: u32 = 0x9962_2c0c;
+pub(crate) const PEER_NOTIFY_SETTINGS_158: u32 = 0xa83b_0426;
 pub(crate) const SEND_MESSAGE_225: u32 = 0x545c_d15a;
 pub(crate) const SEND_MESSAGE_198: u32 = 0x983f_9745;
