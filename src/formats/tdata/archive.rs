@@ -31,7 +31,7 @@ pub(super) fn is_one(bytes: &[u8]) -> bool {
 /// `Empty`.
 pub(super) fn read(bytes: &[u8]) -> Result<(Files, Names), Error> {
     // Counted before anything is kept of them.
-    if bytes.windows(ENTRY_MAGIC.len()).filter(|window| *window == ENTRY_MAGIC).count() > ENTRIES_MAX {
+    if memchr::memmem::find_iter(bytes, ENTRY_MAGIC).nth(ENTRIES_MAX).is_some() {
         return Err(Error::ArchiveTooLarge);
     }
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|_| Error::ArchiveDamaged)?;

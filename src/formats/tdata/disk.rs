@@ -8,8 +8,9 @@ use std::{
 };
 
 use nix::{
-    fcntl::{OFlag, openat},
-    sys::stat::Mode,
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, openat},
+    sys::stat::{Mode, SFlag, fstatat},
 };
 use zeroize::Zeroizing;
 
@@ -135,11 +136,18 @@ fn open(within: &impl AsFd, name: &str, more: OFlag) -> Result<Option<File>, Err
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     match openat(within, name, flags | more, Mode::empty()) {
         Ok(file) => Ok(Some(File::from(file))),
+        // What Linux says of a link in a folder's place.
+        Err(Errno::ENOTDIR) if is_link(within, name) => Err(Error::OutsideFolder),
         Err(errno) => match unreadable(&errno.into()) {
             Error::NotFound => Ok(None),
             other => Err(other),
         },
     }
+}
+
+fn is_link(within: &impl AsFd, name: &str) -> bool {
+    fstatat(within, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .is_ok_and(|found| SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFLNK)
 }
 
 fn read_file(file: File) -> Result<Found, Error> {

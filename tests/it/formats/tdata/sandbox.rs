@@ -2,7 +2,7 @@
 
 use usm::{
     domain::material::Format,
-    formats::{self},
+    formats::{self, Addresses},
 };
 
 use super::foreign::opentele2;
@@ -14,14 +14,14 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_out_of_tdata_is_the_account() {
     let sandbox = TelegramSandbox::start().await;
-    sandbox.add(User { id: 4711, dc: Some(4), ..User::default() }).await;
-    let minted = sandbox.mint(4, 4711).await;
+    sandbox.add(User { id: 4711, ..User::default() }).await;
+    let minted = sandbox.mint(2, 4711).await;
     let key = hex::encode(minted.home().unwrap().auth_key.expose_secret());
     let folder = tempfile::tempdir().unwrap();
-    let accounts = serde_json::json!([{"dc": 4, "key": key, "user_id": 4711}]);
+    let accounts = serde_json::json!([{"dc": 2, "key": key, "user_id": 4711}]);
     opentele2("write", folder.path(), "", &accounts);
 
-    let addresses = (1..=5).map(|dc| (dc, sandbox.address(dc))).collect();
+    let addresses = Addresses::from([(2, sandbox.address(2))]);
     let read = formats::read_tdata(folder.path(), folder.path(), &addresses, None).await.unwrap();
     let material = read.into_iter().next().unwrap().parsed.unwrap().material;
     assert_eq!(material.telegram_user_id, Some(4711));
