@@ -53,8 +53,8 @@ pub use self::{
     fingerprint::LegacyFingerprint,
     note::{Item, Note},
     tdata::{
-        Account as TdataAccount, Folder as TdataFolder, is_tdata, read_tdata, read_tdata_archive,
-        write_tdata, zip_tdata,
+        Account as TdataAccount, Folder as TdataFolder, choose as choose_tdata_account, is_tdata, read_tdata,
+        read_tdata_archive, write_tdata, zip_tdata,
     },
 };
 use crate::domain::{

@@ -31,6 +31,7 @@ use self::{
 use super::{
     Done, Failure,
     connect::{Api, Target},
+    given::PasscodeSource,
     output::{self, Format},
 };
 
@@ -82,6 +83,11 @@ pub(super) struct Import {
     /// With --mint: two-step passwords, lines of tenant/app, a space or tab, and the password.
     #[arg(long, value_name = "FILE", requires = "mint")]
     passwords: Option<PathBuf>,
+    /// Which account of folders of TDesktop that hold several, from 0.
+    #[arg(long, value_name = "N")]
+    account_index: Option<usize>,
+    #[command(flatten)]
+    passcode: PasscodeSource,
     /// Take what the sources hold in place of other authorizations under the same names.
     #[arg(long)]
     replace: bool,
@@ -163,6 +169,8 @@ impl Import {
             replace: self.replace,
             api_key_alias: self.api_key_alias,
             passwords,
+            passcode: self.passcode.if_given()?,
+            account: self.account_index,
             room: Order::room(),
         };
         let api = Arc::new(self.target.connect().await?);

@@ -56,12 +56,13 @@ pub(crate) fn loss(note: &Note) -> Option<v1::ConversionLoss> {
         Item::UserId | Item::BotFlag => (Kind::Account, 1),
         Item::ApiId | Item::Device | Item::Proxy => (Kind::ApiCredentials, 1),
         Item::UpdateState => (Kind::UpdateState, 1),
-        Item::OtherKeys(number) => (Kind::DcKeys, count(number)),
+        Item::OtherKeys(number) | Item::ObsoleteKeys(number) => (Kind::DcKeys, count(number)),
         Item::Peers(number) => (Kind::Entities, count(number)),
         Item::ChannelStates(number) => (Kind::UpdateState, count(number)),
         Item::SentFiles(number) => (Kind::SentFiles, count(number)),
-        Item::TakeoutId | Item::TemporaryKey | Item::Salt => (Kind::Temporary, 1),
-        Item::Ipv6Address => (Kind::Address, 1),
+        Item::TakeoutId | Item::TemporaryKey | Item::Salt | Item::SaveTime => (Kind::Temporary, 1),
+        Item::Ipv6Address | Item::Address | Item::MediaAddress | Item::TestFlag => (Kind::Address, 1),
+        Item::OtherAccounts(number) => (Kind::OtherAccounts, count(number)),
     };
     Some(v1::ConversionLoss { kind: kind.into(), count, message: note.to_string() })
 }
