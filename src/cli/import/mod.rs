@@ -263,18 +263,18 @@ impl Run {
                 ended(tokio::spawn(async move { order.read(found).await }))
             })
             .buffered(READ_PARALLEL)
-            .map(move |read| -> Result<Ready, Line> {
-                let ready = read.unwrap_or_else(|| Err(died()))?;
+            .map(move |read| -> Result<Ready, Box<Line>> {
+                let ready = read.unwrap_or_else(|| Err(Box::new(died())))?;
                 match seen.refusal(&ready.file, &ready.key, ready.mark) {
                     None => Ok(ready),
-                    Some(refusal) => Err(refusal),
+                    Some(refusal) => Err(Box::new(refusal)),
                 }
             })
             .map(move |ready| {
                 let (order, api) = (Arc::clone(&sending), Arc::clone(&api));
                 async move {
                     match ready {
-                        Err(line) => Sent::Line(line),
+                        Err(line) => Sent::Line(*line),
                         Ok(ready) => ended(tokio::spawn(order.send(api, ready)))
                             .await
                             .unwrap_or_else(|| Sent::Line(died())),

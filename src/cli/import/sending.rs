@@ -89,14 +89,14 @@ pub(super) enum Sent {
 
 impl Order {
     /// Reads a source, or tells why not.
-    pub(super) async fn read(&self, found: Found) -> Result<Ready, Line> {
+    pub(super) async fn read(&self, found: Found) -> Result<Ready, Box<Line>> {
         let Found { source, name: file, key } = found;
         let key = match key {
             Ok(key) => key,
-            Err(rule) => return Err(Line::refused(file, None, rule.code, rule.text)),
+            Err(rule) => return Err(Box::new(Line::refused(file, None, rule.code, rule.text))),
         };
         let refused = |error: &formats::Error| {
-            Line::refused(file.clone(), Some(&key), error.code(), &error.to_string())
+            Box::new(Line::refused(file.clone(), Some(&key), error.code(), &error.to_string()))
         };
         let _room = self.take_room(&source).await;
         let none = Addresses::new();
