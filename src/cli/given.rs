@@ -25,6 +25,14 @@ pub(super) struct PasswordSource {
     password_file: Option<PathBuf>,
 }
 
+/// How the passcode of a locked source is given.
+#[derive(Debug, Args)]
+pub(super) struct PasscodeSource {
+    /// File that holds the passcode of folders of TDesktop; - is standard input [env: USM_PASSCODE]
+    #[arg(long, value_name = "FILE")]
+    passcode_file: Option<PathBuf>,
+}
+
 /// How the code that the account's owner got is given.
 #[derive(Debug, Args)]
 pub(super) struct CodeSource {
@@ -62,6 +70,16 @@ impl PasswordSource {
     /// When there is nobody to ask.
     pub(super) fn or_asked(self) -> Result<Secret, Failure> {
         self.if_given()?.map_or_else(|| ask("two-step password", "USM_PASSWORD"), Ok)
+    }
+}
+
+impl PasscodeSource {
+    /// The passcode if one was given.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn if_given(self) -> Result<Option<Secret>, Failure> {
+        one_of("passcode", "USM_PASSCODE", None, self.passcode_file)
     }
 }
 

@@ -367,6 +367,7 @@ pub const CLIENT_ENV: &[&str] = &[
     "USM_SERVER",
     "USM_TOKEN",
     "USM_TICKET",
+    "USM_PASSCODE",
     "USM_PASSWORD",
     "USM_CODE",
     "USM_BOT_TOKEN",

@@ -212,20 +212,22 @@ fn import(
     mut request: v1::ImportSessionRequest,
 ) -> Result<Import, Error> {
     convert::request_id(&request.request_id)?;
-    leave_empty(&[
-        ("proxy", request.proxy.is_none()),
-        ("passcode", request.passcode.is_empty()),
-        ("account_index", request.account_index == 0),
-    ])?;
+    leave_empty(&[("proxy", request.proxy.is_none())])?;
+    let account = usize::try_from(request.account_index)
+        .map_err(|_| Error::invalid("account_index", "must not be negative"))?;
     if data.is_empty() {
         return Err(Error::invalid("data", "must hold a session"));
     }
     let password = Zeroizing::new(std::mem::take(&mut request.password));
     let password = (!password.is_empty()).then(|| Secret::new(password.as_str()));
+    let passcode = Zeroizing::new(std::mem::take(&mut request.passcode));
+    let passcode = (!passcode.is_empty()).then(|| Secret::new(passcode.as_str()));
     Ok(Import {
         key,
         format: convert::material::format_given(request.format)?,
         data,
+        passcode,
+        account: (account > 0).then_some(account),
         custody: if request.legacy_stopped { Custody::Service } else { Custody::Legacy },
         way: way(&request, password)?,
         replace: if request.replace { Replace::Yes } else { Replace::No },

@@ -61,6 +61,10 @@ pub struct Import {
     /// `None` finds out.
     pub format: Option<Format>,
     pub data: Zeroizing<Vec<u8>>,
+    /// Of a source that is locked, such as tdata.
+    pub passcode: Option<Secret>,
+    /// Which account of a source that holds several; `None` takes the only or the first one.
+    pub account: Option<usize>,
     pub custody: Custody,
     pub way: Way,
     pub replace: Replace,
@@ -142,7 +146,7 @@ impl App {
         if import.data.len() > DATA_LENGTH_MAX {
             return Err(Error::new(Reason::MaterialTooLarge, "the session is longer than 16 MiB"));
         }
-        let parsed = formats::parse(&import.data, import.format, self.0.telegram.addresses()).await?;
+        let parsed = self.parse(&import).await?;
         metrics::material_read(parsed.format, Outcome::Ok);
         let mut source = Source { material: parsed.material, format: parsed.format, notes: parsed.notes };
         source.material.check()?;
@@ -158,6 +162,18 @@ impl App {
                 let (app, caller, password) = (self.clone(), caller.clone(), password.clone());
                 self.finish(Box::pin(async move { app.mint(&caller, import, source, password).await })).await
             }
+        }
+    }
+
+    async fn parse(&self, import: &Import) -> Result<formats::Parsed, formats::Error> {
+        let addresses = self.0.telegram.addresses();
+        let mut options = formats::Options { passcode: import.passcode.clone(), account: import.account };
+        match formats::parse_with(&import.data, import.format, addresses, &options).await {
+            Err(formats::Error::SeveralAccounts(_)) if options.account.is_none() => {
+                options.account = Some(0);
+                formats::parse_with(&import.data, import.format, addresses, &options).await
+            }
+            parsed => parsed,
         }
     }
 

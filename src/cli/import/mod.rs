@@ -29,6 +29,7 @@ use self::{
 use super::{
     Done, Failure,
     connect::{Api, Target},
+    given::PasscodeSource,
     output::{self, Format},
 };
 
@@ -80,6 +81,11 @@ pub(super) struct Import {
     /// With --mint: two-step passwords, lines of tenant/app, a space or tab, and the password.
     #[arg(long, value_name = "FILE", requires = "mint")]
     passwords: Option<PathBuf>,
+    /// Which account of folders of TDesktop that hold several, from 0.
+    #[arg(long, value_name = "N")]
+    account_index: Option<usize>,
+    #[command(flatten)]
+    passcode: PasscodeSource,
     /// Take what the sources hold in place of other authorizations under the same names.
     #[arg(long)]
     replace: bool,
@@ -161,6 +167,8 @@ impl Import {
             replace: self.replace,
             api_key_alias: self.api_key_alias,
             passwords,
+            passcode: self.passcode.if_given()?,
+            account: self.account_index,
             room: Order::room(),
         };
         let api = Arc::new(self.target.connect().await?);
@@ -253,18 +261,18 @@ impl Run {
                 ended(tokio::spawn(async move { order.read(found).await }))
             })
             .buffered(READ_PARALLEL)
-            .map(move |read| -> Result<Ready, Line> {
-                let ready = read.unwrap_or_else(|| Err(died()))?;
+            .map(move |read| -> Result<Ready, Box<Line>> {
+                let ready = read.unwrap_or_else(|| Err(Box::new(died())))?;
                 match seen.refusal(&ready.file, &ready.key, ready.mark) {
                     None => Ok(ready),
-                    Some(refusal) => Err(refusal),
+                    Some(refusal) => Err(Box::new(refusal)),
                 }
             })
             .map(move |ready| {
                 let (order, api) = (Arc::clone(&sending), Arc::clone(&api));
                 async move {
                     match ready {
-                        Err(line) => Sent::Line(line),
+                        Err(line) => Sent::Line(*line),
                         Ok(ready) => ended(tokio::spawn(order.send(api, ready)))
                             .await
                             .unwrap_or_else(|| Sent::Line(died())),

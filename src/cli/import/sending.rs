@@ -1,6 +1,10 @@
 //! Reading one source and having the service take it in.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::Semaphore;
 use tonic::Code;
@@ -16,7 +20,7 @@ use super::{
 };
 use crate::{
     cli::connect::{Api, ask_within},
-    domain::{id::SessionKey, material},
+    domain::{id::SessionKey, material, secret::Secret},
     formats::{self, Addresses, Note},
 };
 
@@ -52,6 +56,10 @@ pub(super) struct Order {
     pub(super) replace: bool,
     pub(super) api_key_alias: String,
     pub(super) passwords: Passwords,
+    /// Of locked folders of TDesktop.
+    pub(super) passcode: Option<Secret>,
+    /// Which account of a folder that holds several.
+    pub(super) account: Option<usize>,
     pub(super) room: Semaphore,
 }
 
@@ -81,14 +89,14 @@ pub(super) enum Sent {
 
 impl Order {
     /// Reads a source, or tells why not.
-    pub(super) async fn read(&self, found: Found) -> Result<Ready, Line> {
+    pub(super) async fn read(&self, found: Found) -> Result<Ready, Box<Line>> {
         let Found { source, name: file, key } = found;
         let key = match key {
             Ok(key) => key,
-            Err(rule) => return Err(Line::refused(file, None, rule.code, rule.text)),
+            Err(rule) => return Err(Box::new(Line::refused(file, None, rule.code, rule.text))),
         };
         let refused = |error: &formats::Error| {
-            Line::refused(file.clone(), Some(&key), error.code(), &error.to_string())
+            Box::new(Line::refused(file.clone(), Some(&key), error.code(), &error.to_string()))
         };
         let _room = self.take_room(&source).await;
         let none = Addresses::new();
@@ -101,8 +109,10 @@ impl Order {
                 Ok(parsed) => (parsed, String::new()),
                 Err(error) => return Err(refused(&error)),
             },
-            // Where the reader of TDesktop's folders belongs once there is one.
-            Source::Tdata(_) => return Err(refused(&formats::Error::Unsupported(material::Format::Tdata))),
+            Source::Tdata(folder) => match self.read_tdata(folder).await {
+                Ok(parsed) => (parsed, String::new()),
+                Err(error) => return Err(refused(&error)),
+            },
             Source::Nothing => return Err(refused(&formats::Error::NotFound)),
         };
         let mark = Seen::mark(&self.salt, &parsed.material);
@@ -113,6 +123,12 @@ impl Order {
             Err(error) => return Err(refused(&error)),
         };
         Ok(Ready { file, key, raw, legacy_fingerprint, notes: parsed.notes, mark })
+    }
+
+    async fn read_tdata(&self, folder: &Path) -> Result<formats::Parsed, formats::Error> {
+        let accounts =
+            formats::read_tdata(&self.root, folder, &Addresses::new(), self.passcode.as_ref()).await?;
+        formats::choose_tdata_account(accounts, self.account)
     }
 
     /// Room for as many bytes as the source has, so that large ones are not read all at once.

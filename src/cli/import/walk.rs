@@ -14,14 +14,12 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::Failure;
-use crate::domain::id::SessionKey;
+use crate::{domain::id::SessionKey, formats};
 
 /// Names in one folder; a larger one is imported in parts.
 const NAMES_MAX: usize = 1_000_000;
 /// A line of a list of strings: a name, and the longest string that any library writes, with room.
 const LINE_LENGTH_MAX: u64 = 16 * 1024;
-/// The file that tells a folder of TDesktop.
-const TDATA_KEY: &str = "key_datas";
 
 /// Something to import, and the session it is to become.
 pub(super) struct Found {
@@ -154,7 +152,7 @@ impl Walk<'_, '_> {
 /// The folder of TDesktop that `path` is, or holds as `tdata`.
 fn tdata_in(path: &Path) -> Option<PathBuf> {
     let inner = path.join("tdata");
-    [path.to_owned(), inner].into_iter().find(|folder| folder.join(TDATA_KEY).symlink_metadata().is_ok())
+    [path.to_owned(), inner].into_iter().find(|folder| formats::is_tdata(folder))
 }
 
 /// Telethon's own ending; compared as bytes, because a name need not be text.

@@ -25,7 +25,10 @@ use std::{
 
 use zeroize::Zeroizing;
 
-pub use self::{read::Account, write::Folder};
+pub use self::{
+    read::{Account, choose},
+    write::Folder,
+};
 use super::{Addresses, Error, Options, Parsed, Written};
 use crate::domain::{material::Material, secret::Secret};
 

@@ -59,7 +59,7 @@ pub(super) fn accounts(
 ///
 /// # Errors
 /// `SeveralAccounts`, `NoSuchAccount`, or the account's own refusal.
-pub(super) fn choose(mut accounts: Vec<Account>, wanted: Option<usize>) -> Result<Parsed, Error> {
+pub fn choose(mut accounts: Vec<Account>, wanted: Option<usize>) -> Result<Parsed, Error> {
     let is_somebody = |account: &Account| {
         !matches!(account.parsed, Err(Error::NotSignedIn | Error::TdataNoAccountFile | Error::NoKey))
     };

@@ -31,7 +31,7 @@ fn item_lost(item: &Item) -> (Kind, u64) {
         Item::SentFiles(count) => (Kind::SentFiles, *count),
         Item::TakeoutId | Item::TemporaryKey | Item::Salt | Item::SaveTime => (Kind::Temporary, 1),
         Item::Address | Item::MediaAddress | Item::Ipv6Address | Item::TestFlag => (Kind::Address, 1),
-        Item::OtherAccounts(count) => (Kind::Account, *count),
+        Item::OtherAccounts(count) => (Kind::OtherAccounts, *count),
         Item::ObsoleteKeys(count) => (Kind::DcKeys, *count),
     }
 }

@@ -12,7 +12,10 @@ use std::{
 
 use serde_json::{Value, json};
 use usm::{
-    domain::material::{Format, Material},
+    domain::{
+        material::{Format, Material},
+        secret::Secret,
+    },
     formats::{self, Addresses},
 };
 
@@ -150,6 +153,39 @@ fn each_trap_has_its_name_and_the_rest_of_the_run_is_unaffected() {
     assert_eq!((ran.code, found), (1, expected));
     let list = service.run(&["session", "list", "--output", "json"]).done().json();
     assert_eq!(list.as_array().unwrap().len(), 2, "{list}");
+}
+
+#[test]
+fn folders_of_tdesktop_are_taken_with_their_passcode_one_account_of_each() {
+    let service = Service::start();
+    let passcode = Secret::new("open sesame");
+    let somebody = |user: i64| Material { telegram_user_id: Some(user), ..service.authorization(user) };
+    let one = [somebody(5400)];
+    let two = [somebody(5401), somebody(5402)];
+    for (folder, accounts, passcode) in [
+        ("acme/open/tdata", &one[..], None),
+        ("acme/locked", &two[..1], Some(&passcode)),
+        ("acme/both/tdata", &two[..], None),
+    ] {
+        let made = run_async(formats::write_tdata(accounts, passcode)).unwrap();
+        for (name, content) in &made.files {
+            let path = service.usm.path("in").join(folder).join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content.as_slice()).unwrap();
+        }
+    }
+    let file = service.usm.path("passcode");
+    fs::write(&file, "open sesame\n").unwrap();
+    let ran = import(&service, &["--passcode-file", file.to_str().unwrap()]);
+    let found = outcomes(&ran);
+    assert_eq!(found["acme/open/tdata"], "imported", "{ran:?}");
+    assert_eq!(found["acme/locked"], "imported", "{ran:?}");
+    assert_eq!((ran.code, found["acme/both/tdata"].as_str()), (1, "several_accounts"), "{ran:?}");
+    assert!(!format!("{ran:?}").contains("sesame"));
+    let ran = import(&service, &["--account-index", "1", "--tenant", "acme"]);
+    assert_eq!(outcomes(&ran)["acme/both/tdata"], "imported", "{ran:?}");
+    let session = service.about("both", &["session", "status", "--output", "json"]).done().json();
+    assert_eq!(session["telegram_user_id"], 5402);
 }
 
 #[test]
