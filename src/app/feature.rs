@@ -106,7 +106,7 @@ impl App {
                     () = app.0.stop.cancelled() => return,
                 }
                 let done = tokio::select! {
-                    done = Box::pin(app.hand_over_round()) => done,
+                    done = Box::pin(app.hand_over_rounds()) => done,
                     () = app.0.stop.cancelled() => return,
                 };
                 if let Err(error) = done {
@@ -116,16 +116,23 @@ impl App {
         });
     }
 
-    /// One batch: those that are free go, holders of others are asked to stop. Each move is a compare-and-set of its own,
+    /// Without a pause as long as there is much to do.
+    async fn hand_over_rounds(&self) -> Result<(), Error> {
+        while self.hand_over_round().await? >= BATCH as usize {}
+        Ok(())
+    }
+
+    /// One batch, and how many were moved: those that are free go, holders of others are asked to stop. Each move is a compare-and-set of its own,
     /// so replicas do it side by side, and a killed one leaves nothing half done.
-    async fn hand_over_round(&self) -> Result<(), Error> {
+    async fn hand_over_round(&self) -> Result<usize, Error> {
         let caller = as_service(ACTOR, ROUND_LIMIT);
         self.refresh_feature(&caller).await?;
         if self.is_enabled() {
-            return Ok(());
+            return Ok(0);
         }
+        let mut moved = 0;
         for session in self.ours(&caller, LeaseFilter::Free).await? {
-            self.hand_over(&caller, session).await?;
+            moved += usize::from(self.hand_over(&caller, session).await?);
         }
         let held = Filter { phases: vec![Phase::Held], ..Filter::default() };
         for session in self.ours(&caller, LeaseFilter::Leased(held)).await? {
@@ -134,7 +141,7 @@ impl App {
                 self.0.store.evict(&caller, &session.key, Some(lease.epoch), Drain::Evicted).await?;
             }
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// Sessions of ours whose authorization may live; what never had one, or lost it, nobody can connect with.
@@ -149,7 +156,8 @@ impl App {
         Ok(self.0.store.list(caller, &filter, &page).await?.items)
     }
 
-    async fn hand_over(&self, caller: &Caller, mut session: Session) -> Result<(), Error> {
+    /// Whether it was moved by this process, and now.
+    async fn hand_over(&self, caller: &Caller, mut session: Session) -> Result<bool, Error> {
         debug_assert!(may_live(&session.state), "listed by its state");
         let key = session.key.clone();
         session.custody = Custody::Legacy;
@@ -160,14 +168,16 @@ impl App {
             ..Change::of(session)
         };
         match self.commit(caller, change).await {
-            Ok(_) => tracing::info!(session.id = %key, "Handed a session over to the legacy system"),
+            Ok(_) => {
+                tracing::info!(session.id = %key, "Handed a session over to the legacy system");
+                Ok(true)
+            }
             // Somebody else was first, or holds it; it is looked at again.
             Err(
                 store::Error::RevisionStale { .. } | store::Error::Leased { .. } | store::Error::NotFound,
-            ) => {}
-            Err(error) => return Err(error.into()),
+            ) => Ok(false),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 }
 

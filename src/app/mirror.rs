@@ -52,8 +52,10 @@ pub struct Plan {
 /// What this process has seen to.
 #[derive(Default)]
 struct Done {
-    /// The material that each file has, or whose refusal was told.
-    versions: HashMap<SessionKey, i64>,
+    /// Rows whose file was compared, as they were then.
+    revisions: HashMap<SessionKey, i64>,
+    /// Files of another authorization that were told of, and beside which material.
+    told: HashMap<SessionKey, i64>,
     /// Where the next look for changes begins; `None` looks at everything.
     since: Option<Timestamp>,
     /// When everything is looked at once more.
@@ -105,13 +107,13 @@ impl App {
             let caller = as_service(ACTOR, PAGE_LIMIT);
             let found = self.0.store.list(&caller, &filter, &page).await?;
             for session in found.items {
-                let (key, version) = (session.key.clone(), session.material_version);
-                if done.versions.get(&key) == Some(&version) {
+                let (key, revision) = (session.key.clone(), session.revision);
+                if done.revisions.get(&key) == Some(&revision) {
                     continue;
                 }
-                match self.mirror(&as_service(ACTOR, PAGE_LIMIT), plan, session).await {
+                match self.mirror(&as_service(ACTOR, PAGE_LIMIT), plan, session, &mut done.told).await {
                     Ok(()) => {
-                        done.versions.insert(key, version);
+                        done.revisions.insert(key, revision);
                     }
                     Err(error) => {
                         tracing::warn!(session.id = %key, error.reason = ?error.reason, error = %error, "A session file is brought up to date later");
@@ -129,7 +131,13 @@ impl App {
     }
 
     /// Brings one file up to date. A file that the legacy system logged in anew is told of, and left alone.
-    async fn mirror(&self, caller: &Caller, plan: &Plan, session: Session) -> Result<(), Error> {
+    async fn mirror(
+        &self,
+        caller: &Caller,
+        plan: &Plan,
+        session: Session,
+        told: &mut HashMap<SessionKey, i64>,
+    ) -> Result<(), Error> {
         let (material, version) = match self.exportable(caller, &session).await {
             Ok(material) => material,
             // Ended since it was listed.
@@ -151,7 +159,9 @@ impl App {
             Ok(Prepared::Unchanged(_)) => return Ok(()),
             Ok(Prepared::Ready(ready)) => ready,
             Err(formats::Error::ExistsOther | formats::Error::ExistsOtherFormat(_)) => {
-                self.note_mismatch(caller, &session, Differs::Authorization).await;
+                if told.insert(session.key.clone(), version) != Some(version) {
+                    self.note_mismatch(caller, &session, Differs::Authorization).await;
+                }
                 return Ok(());
             }
             Err(error) => return Err(error.into()),

@@ -10,7 +10,7 @@ use usm_client::v1;
 use super::{
     Done, Failure,
     connect::{Api, Target, ask, refused},
-    grants,
+    grants, mirror,
     output::{self, Format},
     reconcile::{self, Other},
 };
@@ -45,6 +45,11 @@ pub(super) enum Custody {
         after_help = "Example:\n  usm custody on && usm custody take --all --sessions-dir /app/sessions"
     )]
     On(grants::On),
+    /// Keep a current copy of a session as a file for the legacy system, at a server that mirrors.
+    #[command(after_help = "Examples:\n  usm custody mirror --tenant-id acme --app-id news\n  \
+                      usm custody mirror --tenant-id acme --app-id news --off\n\nSuch a file is a live key. The server needs \
+                      USM_MIRROR_SESSIONS and SESSIONS_BASE_PATH; it mirrors sessions in custody LEGACY without being asked.")]
+    Mirror(mirror::Mirror),
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +95,7 @@ impl Custody {
             Self::Give(which) => (Direction::Give, which),
             Self::Off(off) => return off.run(format).await,
             Self::On(on) => return on.run(format).await,
+            Self::Mirror(mirror) => return mirror.run(format).await,
         };
         let api = which.target.connect().await?;
         let moved = match (which.tenant_id, which.app_id) {

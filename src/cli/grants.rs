@@ -102,7 +102,12 @@ async fn each_of_ours(api: &Api, deed: Deed) -> Result<u64, Failure> {
             }
             let v1::Session { tenant_id, app_id, .. } = session;
             let give = v1::GiveCustodyRequest { tenant_id, app_id, ..Default::default() };
-            match api.sessions().give_custody(ask(give)).await {
+            let mut given = api.sessions().give_custody(ask(give.clone())).await;
+            if given.as_ref().is_err_and(|status| status.code() == Code::Aborted) {
+                // A server moved it at the same time.
+                given = api.sessions().give_custody(ask(give)).await;
+            }
+            match given {
                 Ok(_) => {}
                 // Deleted meanwhile.
                 Err(status) if status.code() == Code::NotFound => {}

@@ -15,6 +15,7 @@ mod keys;
 mod lease;
 mod login;
 mod migrate;
+mod mirror;
 mod outcome;
 mod output;
 #[cfg(feature = "sandbox")]

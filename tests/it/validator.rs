@@ -17,7 +17,7 @@ use usm_client::v1::{self, SessionState};
 use crate::support::{
     poll,
     telegram::User,
-    world::{ANN, BOB, Plan, Shape, World, import, on_both_shapes},
+    world::{ANN, BOB, Plan, Shape, TENANT, World, import, on_both_shapes},
 };
 
 on_both_shapes!(
@@ -194,6 +194,10 @@ async fn nothing_is_looked_at_while_the_feature_is_off(shape: Shape) {
     assert_eq!(world.asked_as(ANN).await, Vec::<String>::new());
     assert!(world.session("bot").await.last_validated_time.is_none());
     world.server.app.set_feature(Some(usm::config::Feature::Enabled)).await.expect("switched on");
+    // The legacy system got it meanwhile.
+    let (tenant_id, app_id) = (TENANT.to_owned(), "bot".to_owned());
+    let take = v1::TakeCustodyRequest { tenant_id, app_id, ..Default::default() };
+    world.sessions.clone().take_custody(take).await.expect("taken back");
     world.seen("bot", 1).await;
     world.stop().await;
 }
