@@ -107,6 +107,9 @@ refusals! {
     JsonUnknown = "json_unknown", MaterialInvalid,
         "the JSON document is not a session; look whether it is the right file";
 
+    ChannelStates = "channel_states", MaterialInvalid,
+        "the states of channels are more than 10,000, or name one twice or by an id that is not above 0";
+
     // Files.
     OutsideFolder = "outside_folder", MaterialInvalid,
         "the path leads out of the sessions folder; put the file itself into the folder";

@@ -11,6 +11,7 @@ mod agreement;
 mod builder;
 mod cell;
 mod columns;
+mod convert;
 mod detect;
 mod error;
 mod file;
@@ -19,6 +20,7 @@ mod grammers;
 mod key;
 mod note;
 mod pages;
+mod peers;
 mod raw;
 mod sqlite;
 mod telethon_json;
@@ -29,15 +31,17 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use zeroize::Zeroizing;
 
-use self::{
-    detect::{Content, Shape},
-    sqlite::Database,
-};
 pub use self::{
+    address::production as production_addresses,
+    convert::{Conversion, Converted, Data},
     error::Error,
     file::{SourceFile, fingerprint_file, read_file, read_file_blocking},
     fingerprint::LegacyFingerprint,
     note::{Item, Note},
+};
+use self::{
+    detect::{Content, Shape},
+    sqlite::Database,
 };
 use crate::domain::material::{Format, Material};
 
@@ -122,8 +126,12 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-fn parse_database(database: &mut Database, addresses: &Addresses) -> Result<Parsed, Error> {
-    match detect::database(database)? {
+fn parse_database(database: &mut Database<'_>, addresses: &Addresses) -> Result<Parsed, Error> {
+    parse_shape(detect::database(database)?, database, addresses)
+}
+
+fn parse_shape(shape: Shape, database: &mut Database<'_>, addresses: &Addresses) -> Result<Parsed, Error> {
+    match shape {
         Shape::TelethonSqlite => telethon_sqlite::read(database, addresses),
         Shape::Grammers => grammers::read(database, addresses),
         Shape::TelethonString | Shape::TelethonJson | Shape::Raw => Err(Error::UnknownSchema),
@@ -178,12 +186,7 @@ pub async fn write(material: &Material, format: Format, addresses: &Addresses) -
 /// # Errors
 /// As [`write()`].
 pub fn write_blocking(material: &Material, format: Format, addresses: &Addresses) -> Result<Written, Error> {
-    if material.home().is_none() {
-        return Err(Error::NoKey);
-    }
-    if !key::HOME_DCS.contains(&material.home_dc) {
-        return Err(Error::DataCentre(material.home_dc.into()));
-    }
+    check_writable(material)?;
     match format {
         Format::TelethonString => telethon_string::write(material, addresses),
         Format::TelethonSqlite => telethon_sqlite::write(material, addresses),
@@ -195,4 +198,14 @@ pub fn write_blocking(material: &Material, format: Format, addresses: &Addresses
         | Format::MtcuteString
         | Format::Tdata => Err(Error::Unsupported(format)),
     }
+}
+
+fn check_writable(material: &Material) -> Result<(), Error> {
+    if material.home().is_none() {
+        return Err(Error::NoKey);
+    }
+    if !key::HOME_DCS.contains(&material.home_dc) {
+        return Err(Error::DataCentre(material.home_dc.into()));
+    }
+    Ok(())
 }

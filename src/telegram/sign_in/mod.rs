@@ -487,6 +487,7 @@ impl SignIn {
                 device: self.device.clone(),
                 proxy: None,
                 updates: None,
+                channels: std::collections::BTreeMap::new(),
             },
             account,
             future_auth_token,

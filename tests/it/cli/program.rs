@@ -316,6 +316,7 @@ fn material(key: &[u8], port: u64) -> Material {
         device: Device::default(),
         proxy: None,
         updates: None,
+        channels: std::collections::BTreeMap::new(),
     }
 }
 

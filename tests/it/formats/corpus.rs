@@ -22,6 +22,7 @@ fn answer(result: Result<&formats::Parsed, &Error>) -> Value {
         "address": home.address.map(|address| address.to_string()),
         "user_id": material.telegram_user_id,
         "updates": material.updates.map(|state| [state.pts, state.qts, state.date, state.seq]),
+        "channels": material.channels,
         "notes": parsed.notes.iter().map(formats::Note::code).collect::<Vec<_>>(),
     })
 }

@@ -95,6 +95,7 @@ prop_compose! {
         device_model in option::of(".{0,20}"),
         proxy in option::of("socks5://[a-z]{1,9}:[0-9]{1,4}"),
         updates in option::of(any::<(i32, i32, i32, i32)>()),
+        channels in proptest::collection::btree_map(1..=i64::MAX, any::<i32>(), 0..4),
     ) -> Material {
         let mut keys: BTreeMap<i32, DcKey> = others;
         keys.insert(home_dc, home);
@@ -106,6 +107,7 @@ prop_compose! {
             home_dc, keys, telegram_user_id, is_bot, api_id, device,
             proxy: proxy.map(|url| Proxy { url: Secret::new(url) }),
             updates: updates.map(|(pts, qts, date, seq)| UpdateState { pts, qts, date, seq }),
+            channels,
         }
     }
 }
@@ -124,6 +126,10 @@ fn as_carried(material: &Material, format: Format, notes: &[Note]) -> Material {
             Note::NotCarried(Item::OtherKeys(count)) => {
                 assert_eq!(*count, material.keys.len() as u64 - 1);
                 carried.keys.retain(|dc, _| *dc == material.home_dc);
+            }
+            Note::NotCarried(Item::ChannelStates(count)) => {
+                assert_eq!(*count, material.channels.len() as u64);
+                carried.channels.clear();
             }
             Note::AssumedUser => carried.is_bot = Some(false),
             Note::AddressReplaced => {}
