@@ -40,8 +40,10 @@ const SHARED_LENGTH: i64 = 510;
 const SHARED_JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 /// A file system in memory, on most systems.
 const MEMORY_FOLDER: &str = "/dev/shm";
-/// Larger databases are not read into memory, and other files as large are no sessions.
+/// Larger databases are not read into memory.
 const IN_MEMORY_MAX: u64 = 2 * 1024 * 1024;
+/// Larger files that are no databases are no sessions.
+const TEXT_MAX: u64 = 8 * 1024 * 1024;
 /// Larger databases are not read: tens of millions of peers.
 const FILE_SIZE_MAX: u64 = 4 * 1024 * 1024 * 1024;
 const SCRATCH_NAME: &str = "session";
@@ -141,10 +143,10 @@ fn open_once(path: &Path, wants_fingerprint: bool) -> Result<Option<Opened>, Err
     let siblings = if is_sqlite { Siblings::of(path)? } else { Siblings::default() };
     let opened = if is_sqlite && (is_large || siblings.are_there()) {
         copied(&file, &before, &siblings)?
-    } else if is_large {
+    } else if before.len() > TEXT_MAX {
         return Err(too_large(&head, before.len()));
     } else {
-        let main = read(&file)?;
+        let main = read(&file, if is_sqlite { IN_MEMORY_MAX } else { TEXT_MAX })?;
         let told = wants_fingerprint.then(|| LegacyFingerprint::of_reader(&main[..], &before)).transpose();
         let fingerprint = told.map_err(|error| unreadable(&error))?;
         Some(Opened { main, scratch: None, fingerprint, notes: Vec::new() })
@@ -288,9 +290,9 @@ fn open_regular(path: &Path) -> Result<(File, Metadata), Error> {
     if metadata.is_file() { Ok((file, metadata)) } else { Err(Error::NotRegular) }
 }
 
-fn read(file: &File) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn read(file: &File, length_max: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
     let length = file.metadata().map_err(|error| unreadable(&error))?.len();
-    if length > IN_MEMORY_MAX {
+    if length > length_max {
         return Err(Error::TooLarge);
     }
     let capacity = usize::try_from(length).map_err(|_| Error::TooLarge)? + 1;
@@ -304,7 +306,7 @@ fn read(file: &File) -> Result<Zeroizing<Vec<u8>>, Error> {
 fn read_sibling(path: &Path, suffix: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
     match open_bearable(&sibling(path, suffix)) {
         Ok((_, metadata)) if metadata.len() == 0 => Ok(None),
-        Ok((file, _)) => read(&file).map(Some),
+        Ok((file, _)) => read(&file, SIZE_MAX as u64).map(Some),
         Err(Error::NotFound) => Ok(None),
         Err(error) => Err(error),
     }
