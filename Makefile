@@ -1,6 +1,6 @@
 # The two commands that matter: `make test` and `cargo run --release -- quickstart`.
 
-.PHONY: bench-leases bench-logins chaos test lint docs generate page size
+.PHONY: bench-import bench-leases bench-logins chaos test lint docs generate page size
 
 # Everything: installs what is missing where it may, starts its own servers, ends with a summary.
 test:
@@ -34,6 +34,10 @@ bench-logins:
 # Leases per second beside the bare statement and etcd, against targets. Takes about twelve minutes after the build.
 bench-leases:
 	@tests/suite/bench-leases
+
+# Sessions converted and imported per second beside other converters, against targets.
+bench-import:
+	@tests/suite/bench-import
 
 # Hurts the whole service for DURATION seconds while workers share sessions; see docs/chaos.md. SEED repeats a run.
 chaos:

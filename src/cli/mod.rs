@@ -4,6 +4,7 @@
 //! server they run the same service in their own process.
 
 mod connect;
+mod convert;
 mod custody;
 mod export;
 mod fingerprint;
@@ -67,6 +68,8 @@ enum Command {
     Import(import::Import),
     /// Write sessions as files, for the legacy system or another one.
     Export(export::Export),
+    /// Turn sessions from one library's form into another's.
+    Convert(convert::Convert),
     /// Say which system may use a session's key: this service or the legacy one.
     #[command(subcommand, after_help = "Example:\n  usm custody take --tenant-id acme --app-id news")]
     Custody(custody::Custody),
@@ -156,6 +159,7 @@ async fn run(cli: Cli) -> Done {
         Command::Migrate(command) => command.run(output).await,
         Command::Import(command) => command.run(output).await,
         Command::Export(command) => command.run(output).await,
+        Command::Convert(command) => tokio::task::spawn_blocking(move || command.run(output)).await?,
         Command::Custody(command) => command.run(output).await,
         Command::Session(command) => command.run(output).await,
         Command::Login(command) => command.run(output).await,

@@ -96,6 +96,9 @@ pub struct UpdateState {
     pub seq: i32,
 }
 
+/// The most channels whose states are kept.
+pub const CHANNELS_MAX: usize = 10_000;
+
 /// Everything a client needs to be the account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Material {
@@ -109,6 +112,8 @@ pub struct Material {
     pub device: Device,
     pub proxy: Option<Proxy>,
     pub updates: Option<UpdateState>,
+    /// How far each channel was read: its `pts` by its bare id, at most [`CHANNELS_MAX`].
+    pub channels: BTreeMap<i64, i32>,
 }
 
 impl Material {
@@ -122,6 +127,12 @@ impl Material {
             return Err(Error::new(
                 Reason::MaterialInvalid,
                 "the session holds no key of its home data centre",
+            ));
+        }
+        if self.channels.len() > CHANNELS_MAX || self.channels.keys().any(|id| *id <= 0) {
+            return Err(Error::new(
+                Reason::MaterialInvalid,
+                "the session holds states of more than 10,000 channels, or of a channel that cannot be",
             ));
         }
         Ok(())

@@ -54,6 +54,15 @@ pub(super) fn told(
     Err(Error::AddressInvalid)
 }
 
+/// An address of each of Telegram's production data centres, for whoever is not told of another endpoint.
+pub fn production() -> Addresses {
+    let address = |(dc, hosts): &(i32, &[&str])| {
+        let last = hosts.iter().rev().find_map(|host| host.parse::<Ipv4Addr>().ok())?;
+        Some((*dc, SocketAddr::from((last, PORT_DEFAULT))))
+    };
+    PRODUCTION.iter().filter_map(address).collect()
+}
+
 /// Refuses what no data centre can have; an IPv4 address in IPv6's clothes becomes one.
 pub(super) fn usable(address: SocketAddr) -> Result<SocketAddr, Error> {
     if address.port() == 0 {

@@ -42,7 +42,7 @@ fn telethon(page_size: u32, peers: i64) -> Vec<u8> {
         65536 => "pragma page_size = 65536",
         _ => "pragma page_size = 4096",
     };
-    let mut file = Builder::start(page_size).expect("a database");
+    let mut file = Builder::start(None, page_size).expect("a database");
     file.run(TELETHON).expect("a schema");
     let key = [9; 256];
     let session = vec![

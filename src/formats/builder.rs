@@ -4,9 +4,13 @@ use rusqlite::{
     Connection, ToSql,
     types::{Null, ToSqlOutput, ValueRef},
 };
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
-use super::{Error, sqlite::in_memory};
+use super::{
+    Error,
+    sqlite::{in_file, in_memory},
+};
 
 /// A value of a row to be written.
 pub(super) enum Value<'a> {
@@ -33,22 +37,46 @@ pub(super) struct Builder {
 }
 
 impl Builder {
+    /// In memory, or in a file of ours that is too large for it.
+    ///
     /// # Errors
-    /// `Internal` if SQLite fails in memory.
-    pub(super) fn start(schema: &'static str) -> Result<Self, Error> {
-        let connection = in_memory()?;
+    /// `Internal` if SQLite fails.
+    pub(super) fn start(place: Option<&NamedTempFile>, schema: &'static str) -> Result<Self, Error> {
+        let connection = match place {
+            None => in_memory()?,
+            Some(place) => in_file(place.path())?,
+        };
         connection.execute_batch(schema).map_err(failed)?;
         Ok(Self { connection })
     }
 
     /// # Errors
     /// As [`Builder::start`].
+    #[cfg(test)]
     pub(super) fn run(&mut self, sql: &'static str) -> Result<(), Error> {
         self.connection.execute_batch(sql).map_err(failed)
     }
 
     pub(super) fn insert(&mut self, sql: &'static str, values: Vec<Value<'_>>) -> Result<(), Error> {
         self.connection.execute(sql, rusqlite::params_from_iter(values)).map(|_| ()).map_err(failed)
+    }
+
+    /// Lets many rows be written at once.
+    ///
+    /// # Errors
+    /// As [`Builder::start`], and those of `work`.
+    pub(super) fn fill(&mut self, work: impl FnOnce(&Connection) -> Result<(), Error>) -> Result<(), Error> {
+        self.connection.execute_batch("begin").map_err(failed)?;
+        work(&self.connection)?;
+        self.connection.execute_batch("commit").map_err(failed)
+    }
+
+    /// Ends the writing of a database in a file.
+    ///
+    /// # Errors
+    /// `Internal` if SQLite cannot write it.
+    pub(super) fn close(self) -> Result<(), Error> {
+        self.connection.close().map_err(|(_, error)| failed(error))
     }
 
     /// The bytes of the database as a file would hold them.
@@ -58,6 +86,8 @@ impl Builder {
     }
 }
 
-fn failed(_: rusqlite::Error) -> Error {
+/// # Errors
+/// Of SQLite, by the one name they have here.
+pub(super) fn failed(_: rusqlite::Error) -> Error {
     Error::Internal("SQLite in memory")
 }

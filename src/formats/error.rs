@@ -155,6 +155,8 @@ refusals! {
         "the ZIP archive names a file outside of itself; pack the tdata folder again";
     ArchiveTooLarge = "archive_too_large", MaterialTooLarge,
         "the ZIP archive holds too many or too large files; pack key_datas, and each account's file and folder only";
+    ChannelStates = "channel_states", MaterialInvalid,
+        "the states of channels are more than 10,000, or name one twice or by an id that is not above 0";
 
     // Files.
     OutsideFolder = "outside_folder", MaterialInvalid,

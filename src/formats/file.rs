@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,9 +20,9 @@ use zeroize::Zeroizing;
 
 use super::{
     Addresses, Error, LegacyFingerprint, Note, Options, Parsed, SIZE_MAX, blocking,
-    detect::SQLITE_MAGIC,
+    detect::{self, SQLITE_MAGIC},
     parse_database, parse_with_blocking,
-    sqlite::{Database, check_length},
+    sqlite::{Database, HEADER_LENGTH, check_header},
 };
 use crate::domain::material::Format;
 
@@ -40,6 +40,13 @@ const SHARED_LENGTH: i64 = 510;
 const SHARED_JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 /// A file system in memory, on most systems.
 const MEMORY_FOLDER: &str = "/dev/shm";
+/// Larger databases are not read into memory.
+const IN_MEMORY_MAX: u64 = 2 * 1024 * 1024;
+/// Larger files that are no databases are no sessions.
+const TEXT_MAX: u64 = 8 * 1024 * 1024;
+/// Larger databases are not read: tens of millions of peers.
+const FILE_SIZE_MAX: u64 = 4 * 1024 * 1024 * 1024;
+const SCRATCH_NAME: &str = "session";
 
 /// A session file as it was at one moment.
 #[derive(Debug)]
@@ -91,21 +98,14 @@ pub fn read_file_with_blocking(
     addresses: &Addresses,
     options: &Options,
 ) -> Result<SourceFile, Error> {
-    let files = load(root, path)?;
-    let mut parsed = match &files.scratch {
+    let mut opened = open(root, path, true)?;
+    let mut parsed = match &opened.scratch {
         Some(scratch) => parse_database(&mut Database::of_private_copy(&scratch.main())?, addresses)?,
-        None => parse_with_blocking(&files.main, None, addresses, options)?,
+        None => parse_with_blocking(&opened.main, None, addresses, options)?,
     };
-    parsed.notes.extend(files.notes);
-    let is_session_name = path.extension().is_some_and(|name| name.eq_ignore_ascii_case("session"));
-    if is_session_name && !files.main.starts_with(SQLITE_MAGIC) {
-        match parsed.format {
-            // The oldest releases wrote JSON under this name.
-            Format::TelethonSqlite | Format::PyrogramSqlite => {}
-            _ => parsed.notes.push(Note::NameUnlikeContent),
-        }
-    }
-    Ok(SourceFile { parsed, fingerprint: files.fingerprint })
+    opened.note(path, parsed.format, &mut parsed.notes);
+    let fingerprint = opened.fingerprint.take().ok_or(Error::Internal("a fingerprint"))?;
+    Ok(SourceFile { parsed, fingerprint })
 }
 
 /// The fingerprint of any regular file, as the legacy system records it. Blocks; reads in pieces, at any size.
@@ -123,91 +123,177 @@ pub fn fingerprint_file(path: &Path) -> Result<LegacyFingerprint, Error> {
 /// # Errors
 /// As [`read_file`] has them for files.
 pub(super) fn read_whole(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let (file, _) = open(path)?;
+    let (file, _) = open_bearable(path)?;
     lock_shared(&file)?;
-    read(&file)
+    read(&file, SIZE_MAX as u64)
 }
 
 /// What is at hand once the source is no longer looked at.
-struct Files {
-    main: Zeroizing<Vec<u8>>,
-    /// With what SQLite left beside the file, if it left anything.
-    scratch: Option<Scratch>,
-    fingerprint: LegacyFingerprint,
+pub(super) struct Opened {
+    /// Empty if there is a private copy.
+    pub(super) main: Zeroizing<Vec<u8>>,
+    /// With what SQLite left beside the file, if it left anything, or because the file is large.
+    pub(super) scratch: Option<Scratch>,
+    fingerprint: Option<LegacyFingerprint>,
     notes: Vec<Note>,
 }
 
-fn load(root: &Path, path: &Path) -> Result<Files, Error> {
+impl Opened {
+    /// Adds what the file itself, and its name, tell.
+    pub(super) fn note(&self, path: &Path, format: Format, notes: &mut Vec<Note>) {
+        notes.extend(self.notes.iter().cloned());
+        let is_session_name = path.extension().is_some_and(|name| name.eq_ignore_ascii_case("session"));
+        let is_sqlite = self.scratch.is_some() || self.main.starts_with(SQLITE_MAGIC);
+        // The oldest releases wrote JSON under this name.
+        let has_files = matches!(format, Format::TelethonSqlite | Format::PyrogramSqlite);
+        if is_session_name && !is_sqlite && !has_files {
+            notes.push(Note::NameUnlikeContent);
+        }
+    }
+}
+
+/// Takes a file as it is at one moment.
+pub(super) fn open(root: &Path, path: &Path, wants_fingerprint: bool) -> Result<Opened, Error> {
     let root = root.canonicalize().map_err(|error| unreadable(&error))?;
     let path = path.canonicalize().map_err(|error| unreadable(&error))?;
     if !path.starts_with(&root) {
         return Err(Error::OutsideFolder);
     }
     for _ in 0..ATTEMPTS_MAX {
-        if let Some(files) = load_once(&path)? {
-            return Ok(files);
+        if let Some(opened) = open_once(&path, wants_fingerprint)? {
+            return Ok(opened);
         }
     }
     Err(Error::Changing)
 }
 
 /// `None` if anything changed meanwhile.
-fn load_once(path: &Path) -> Result<Option<Files>, Error> {
-    let (file, before) = open(path)?;
+fn open_once(path: &Path, wants_fingerprint: bool) -> Result<Option<Opened>, Error> {
+    let (file, before) = open_bearable(path)?;
     if before.len() == 0 {
         return Err(Error::Empty);
     }
     // Held until the file is closed.
     lock_shared(&file)?;
-    let main = read(&file)?;
-    let is_sqlite = main.starts_with(SQLITE_MAGIC);
-    let journal = if is_sqlite { read_sibling(path, "-journal")? } else { None };
-    let wal = if is_sqlite { read_sibling(path, "-wal")? } else { None };
-    if journal.as_ref().is_some_and(|journal| journal.ends_with(&SHARED_JOURNAL_MAGIC)) {
-        // SQLite would look for the file it names and might delete it, wherever that is.
-        return Err(Error::JournalShared);
-    }
+    let head = head(&file)?;
+    let is_sqlite = head.starts_with(SQLITE_MAGIC);
+    let is_large = before.len() > IN_MEMORY_MAX;
+    let siblings = if is_sqlite { Siblings::of(path)? } else { Siblings::default() };
+    let opened = if is_sqlite && (is_large || siblings.are_there()) {
+        copied(&file, &before, &siblings)?
+    } else if before.len() > TEXT_MAX {
+        return Err(too_large(&head, before.len()));
+    } else {
+        let main = read(&file, if is_sqlite { IN_MEMORY_MAX } else { TEXT_MAX })?;
+        let told = wants_fingerprint.then(|| LegacyFingerprint::of_reader(&main[..], &before)).transpose();
+        let fingerprint = told.map_err(|error| unreadable(&error))?;
+        Some(Opened { main, scratch: None, fingerprint, notes: Vec::new() })
+    };
+    let Some(opened) = opened else { return Ok(None) };
     // The lock does not stop a checkpoint of the log, nor a program that is not SQLite.
-    let mut stable = true;
-    if is_sqlite && (wal.is_some() || journal.is_some()) {
-        stable = *read(&open(path)?.0)? == *main
-            && read_sibling(path, "-journal")? == journal
-            && read_sibling(path, "-wal")? == wal;
+    if siblings.are_there() {
+        let again = LegacyFingerprint::of_reader(open_bearable(path)?.0, &before);
+        if opened.fingerprint != again.ok() || Siblings::of(path)? != siblings {
+            return Ok(None);
+        }
     }
     let after = fs::symlink_metadata(path).map_err(|error| unreadable(&error))?;
-    if !stable || state(&before) != state(&after) || main.len() as u64 != after.len() {
+    let length = if opened.scratch.is_some() { before.len() } else { opened.main.len() as u64 };
+    if state(&before) != state(&after) || length != after.len() {
         return Ok(None);
     }
-    let fingerprint = LegacyFingerprint::of_reader(&main[..], &before).map_err(|error| unreadable(&error))?;
-    settle(main, journal.as_deref(), wal.as_deref(), fingerprint).map(Some)
+    Ok(Some(opened))
 }
 
-/// Makes the private copy, if one is needed.
-fn settle(
-    main: Zeroizing<Vec<u8>>,
-    journal: Option<&Vec<u8>>,
-    wal: Option<&Vec<u8>>,
-    fingerprint: LegacyFingerprint,
-) -> Result<Files, Error> {
+/// A private copy, for SQLite to settle or because the file is too large for memory; `None` if the file grew or
+/// shrank on the way.
+fn copied(file: &File, before: &Metadata, siblings: &Siblings) -> Result<Option<Opened>, Error> {
     let mut notes = Vec::new();
-    if journal.is_some() {
+    if siblings.journal.is_some() {
         notes.push(Note::WithJournal);
     }
-    if wal.is_some() {
+    if siblings.wal.is_some() {
         notes.push(Note::WithWal);
     }
-    let scratch = match (journal, wal) {
-        (None, None) => None,
-        _ => {
-            check_length(&main).or_else(|error| match error {
-                // The missing pages may be in the log.
-                Error::Truncated if main.len() >= PAGE_SIZE_MIN => Ok(()),
-                error => Err(error),
-            })?;
-            Some(Scratch::with(&main, journal, wal).map_err(|_| Error::Internal("scratch space"))?)
+    let mut header = [0; HEADER_LENGTH];
+    let is_whole = file.read_exact_at(&mut header, 0).is_ok();
+    let length = usize::try_from(before.len()).map_err(|_| Error::TooLarge)?;
+    let checked = if is_whole { check_header(&header, length) } else { Err(Error::Truncated) };
+    checked.or_else(|error| match error {
+        // The missing pages may be in the log.
+        Error::Truncated if siblings.are_there() && length >= PAGE_SIZE_MIN => Ok(()),
+        error => Err(error),
+    })?;
+    let mut scratch = Scratch::new(before.len()).map_err(|_| Error::Internal("scratch space"))?;
+    // The fingerprint is that of the bytes that were copied.
+    let mut reader = Copying { from: file.take(FILE_SIZE_MAX), to: &mut scratch.file };
+    let fingerprint = LegacyFingerprint::of_reader(&mut reader, before);
+    let fingerprint = fingerprint.map_err(|_| Error::Internal("scratch space"))?;
+    if fingerprint.size != before.len() {
+        return Ok(None);
+    }
+    scratch.add(siblings).map_err(|_| Error::Internal("scratch space"))?;
+    if siblings.wal.is_none() && header[18..20] == [2, 2] {
+        notes.push(Note::WalWithoutLog);
+    }
+    let main = Zeroizing::new(Vec::new());
+    Ok(Some(Opened { main, scratch: Some(scratch), fingerprint: Some(fingerprint), notes }))
+}
+
+/// Reads, and writes what was read to another place.
+struct Copying<'a, R> {
+    from: R,
+    to: &'a mut File,
+}
+
+impl<R: io::Read> io::Read for Copying<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.from.read(buffer)?;
+        self.to.write_all(&buffer[..length])?;
+        Ok(length)
+    }
+}
+
+/// The first bytes, wherever the file stands.
+fn head(file: &File) -> Result<Vec<u8>, Error> {
+    let mut head = vec![0; SQLITE_MAGIC.len()];
+    let length = file.read_at(&mut head, 0).map_err(|error| unreadable(&error))?;
+    head.truncate(length);
+    Ok(head)
+}
+
+/// Why a large file that is no database is refused: it is not even text, or text longer than any session.
+fn too_large(head: &[u8], length: u64) -> Error {
+    match detect::content(head, &mut Vec::new()) {
+        _ if length > SIZE_MAX as u64 => Error::TooLarge,
+        Ok(_) if head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) => {
+            Error::TooLarge
         }
-    };
-    Ok(Files { main, scratch, fingerprint, notes })
+        Ok(_) => Error::NotSqlite,
+        Err(error) => error,
+    }
+}
+
+/// What SQLite left beside a file.
+#[derive(Default, PartialEq)]
+struct Siblings {
+    journal: Option<Zeroizing<Vec<u8>>>,
+    wal: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Siblings {
+    fn of(path: &Path) -> Result<Self, Error> {
+        let siblings = Self { journal: read_sibling(path, "-journal")?, wal: read_sibling(path, "-wal")? };
+        if siblings.journal.as_ref().is_some_and(|journal| journal.ends_with(&SHARED_JOURNAL_MAGIC)) {
+            // SQLite would look for the file it names and might delete it, wherever that is.
+            return Err(Error::JournalShared);
+        }
+        Ok(siblings)
+    }
+
+    fn are_there(&self) -> bool {
+        self.journal.is_some() || self.wal.is_some()
+    }
 }
 
 /// What a write changes.
@@ -225,9 +311,9 @@ pub(super) fn state(metadata: &Metadata) -> (u64, u64, u64, i64, i64, i64, i64) 
 }
 
 /// Opens a regular file of bearable size.
-fn open(path: &Path) -> Result<(File, Metadata), Error> {
+fn open_bearable(path: &Path) -> Result<(File, Metadata), Error> {
     let (file, metadata) = open_regular(path)?;
-    if metadata.len() > SIZE_MAX as u64 { Err(Error::TooLarge) } else { Ok((file, metadata)) }
+    if metadata.len() > FILE_SIZE_MAX { Err(Error::TooLarge) } else { Ok((file, metadata)) }
 }
 
 /// Opens a regular file without waiting for anything.
@@ -242,20 +328,23 @@ fn open_regular(path: &Path) -> Result<(File, Metadata), Error> {
     if metadata.is_file() { Ok((file, metadata)) } else { Err(Error::NotRegular) }
 }
 
-fn read(file: &File) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn read(file: &File, length_max: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
     let length = file.metadata().map_err(|error| unreadable(&error))?.len();
-    let capacity = usize::try_from(length).unwrap_or(SIZE_MAX).min(SIZE_MAX) + 1;
+    if length > length_max {
+        return Err(Error::TooLarge);
+    }
+    let capacity = usize::try_from(length).map_err(|_| Error::TooLarge)? + 1;
     // Room for one byte more, so that reading to the end does not grow it, which would leave a copy behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
     file.take(capacity as u64).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
-    if bytes.len() > SIZE_MAX { Err(Error::TooLarge) } else { Ok(bytes) }
+    Ok(bytes)
 }
 
 /// `None` if there is none or it is empty, which SQLite takes alike.
 fn read_sibling(path: &Path, suffix: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    match open(&sibling(path, suffix)) {
+    match open_bearable(&sibling(path, suffix)) {
         Ok((_, metadata)) if metadata.len() == 0 => Ok(None),
-        Ok((file, _)) => read(&file).map(Some),
+        Ok((file, _)) => read(&file, SIZE_MAX as u64).map(Some),
         Err(Error::NotFound) => Ok(None),
         Err(error) => Err(error),
     }
@@ -307,38 +396,49 @@ pub(super) fn unreadable(error: &io::Error) -> Error {
     }
 }
 
-/// A folder of our own, in memory where the system has that, emptied and removed when dropped.
-struct Scratch(tempfile::TempDir);
+/// A folder of our own, in memory where the system has that and the file is not large, emptied and removed when
+/// dropped.
+pub(super) struct Scratch {
+    folder: tempfile::TempDir,
+    file: File,
+}
 
 impl Scratch {
-    fn with(main: &[u8], journal: Option<&Vec<u8>>, wal: Option<&Vec<u8>>) -> io::Result<Self> {
+    /// With room for a database.
+    fn new(length: u64) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("usm-").permissions(Permissions::from_mode(0o700));
-        let folder = builder.tempdir_in(MEMORY_FOLDER).or_else(|_| builder.tempdir())?;
-        let scratch = Self(folder);
-        let parts =
-            [("", Some(main)), ("-journal", journal.map(Vec::as_slice)), ("-wal", wal.map(Vec::as_slice))];
-        for (suffix, bytes) in parts {
-            let Some(bytes) = bytes else { continue };
-            OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(sibling(&scratch.main(), suffix))?
-                .write_all(bytes)?;
-        }
-        Ok(scratch)
+        let folder = if length > IN_MEMORY_MAX {
+            builder.tempdir()?
+        } else {
+            builder.tempdir_in(MEMORY_FOLDER).or_else(|_| builder.tempdir())?
+        };
+        let file = create(&folder.path().join(SCRATCH_NAME))?;
+        Ok(Self { folder, file })
     }
 
-    fn main(&self) -> PathBuf {
-        self.0.path().join("session")
+    fn add(&mut self, siblings: &Siblings) -> io::Result<()> {
+        for (suffix, bytes) in [("-journal", &siblings.journal), ("-wal", &siblings.wal)] {
+            if let Some(bytes) = bytes {
+                create(&sibling(&self.main(), suffix))?.write_all(bytes)?;
+            }
+        }
+        Ok(())
     }
+
+    pub(super) fn main(&self) -> PathBuf {
+        self.folder.path().join(SCRATCH_NAME)
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 impl Drop for Scratch {
     /// Overwrites before the folder goes: best effort, for when it is not in memory.
     fn drop(&mut self) {
-        let Ok(entries) = fs::read_dir(self.0.path()) else { return };
+        let Ok(entries) = fs::read_dir(self.folder.path()) else { return };
         for entry in entries.flatten() {
             if let (Ok(mut file), Ok(metadata)) =
                 (OpenOptions::new().write(true).open(entry.path()), entry.metadata())

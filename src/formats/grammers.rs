@@ -3,15 +3,20 @@
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, SocketAddrV4, SocketAddrV6},
+    ops::RangeInclusive,
 };
+
+use rusqlite::Connection;
+use tempfile::NamedTempFile;
 
 use super::{
     Addresses, Error, Item, Note, Parsed, Written, address,
-    builder::{Builder, Value},
+    builder::{Builder, Value, failed},
     key,
+    peers::{Kind, Peer, Place},
     sqlite::Database,
 };
-use crate::domain::material::{DcKey, Format, Material, UpdateState};
+use crate::domain::material::{CHANNELS_MAX, DcKey, Format, Material, UpdateState};
 
 /// `PRAGMA user_version` of the only schema there is.
 const VERSION: i64 = 1;
@@ -22,6 +27,15 @@ const DCS_MAX: usize = 64;
 /// Bits of a peer's subtype.
 const SELF: i64 = 1;
 const BOT: i64 = 2;
+const MEGAGROUP: i64 = 4;
+const BROADCAST: i64 = 8;
+const GIGAGROUP: i64 = 12;
+const COMMUNITY: i64 = 16;
+/// Ids of users, basic groups and channels; grammers gives up on any other.
+const IDS: [RangeInclusive<i64>; 3] =
+    [1..=USER_ID_MAX, -999_999_999_999..=-1, -1_997_852_516_352..=-1_000_000_000_001];
+/// All peers but the account itself.
+const OTHERS: &str = "subtype is null or not subtype & 1";
 /// The largest id of a user; grammers gives up on a larger one.
 const USER_ID_MAX: i64 = 0xff_ffff_ffff;
 
@@ -62,13 +76,14 @@ pub(super) fn read(database: &mut Database, addresses: &Addresses) -> Result<Par
         }
     }
     material.updates = updates(database, &mut notes)?;
-    let peers = database.count("peer_info", "subtype is null or not subtype & 1")?;
+    let peers = database.count("peer_info", OTHERS)?;
     if peers > 0 {
         notes.push(Note::NotCarried(Item::Peers(peers)));
     }
-    let channels = database.count("channel_state", "true")?;
-    if channels > 0 {
-        notes.push(Note::NotCarried(Item::ChannelStates(channels)));
+    if database.has("channel_state") {
+        let rows = database.rows("channel_state", &["peer_id", "pts"], "true", CHANNELS_MAX)?;
+        let all = database.count("channel_state", "true")?;
+        material.channels = key::channels(&rows, all, &mut notes);
     }
     Ok(Parsed { material, format: Format::Grammers, notes })
 }
@@ -118,8 +133,18 @@ fn updates(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option<Upda
 }
 
 pub(super) fn write(material: &Material, addresses: &Addresses) -> Result<Written, Error> {
+    let (file, notes) = start(material, addresses, None)?;
+    Ok(Written { data: file.finish()?, notes })
+}
+
+/// A file without peers.
+pub(super) fn start(
+    material: &Material,
+    addresses: &Addresses,
+    place: Option<&NamedTempFile>,
+) -> Result<(Builder, Vec<Note>), Error> {
     let mut notes: Vec<Note> = key::lost_everywhere(material).into_iter().map(Note::NotCarried).collect();
-    let mut file = Builder::start(SCHEMA)?;
+    let mut file = Builder::start(place, SCHEMA)?;
     file.insert("insert into dc_home values (?)", vec![Value::Integer(material.home_dc.into())])?;
 
     // Every known data centre, with or without a key: for one that is missing, grammers takes Telegram's
@@ -145,7 +170,61 @@ pub(super) fn write(material: &Material, addresses: &Addresses) -> Result<Writte
         let values = numbers.into_iter().map(|number| Value::Integer(number.into())).collect();
         file.insert("insert into update_state values (?, ?, ?, ?)", values)?;
     }
-    Ok(Written { data: file.finish()?, notes })
+    for (id, pts) in &material.channels {
+        let values = vec![Value::Integer(*id), Value::Integer((*pts).into())];
+        file.insert("insert into channel_state values (?, ?)", values)?;
+    }
+    Ok((file, notes))
+}
+
+/// Visits all peers; `None` is a row that is none.
+pub(super) fn each_peer(
+    database: &mut Database<'_>,
+    visit: &mut dyn FnMut(Option<Peer>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    database.each("peer_info", &["peer_id", "hash", "subtype"], OTHERS, &mut |row| {
+        let kind = match row[2].integer().unwrap_or(0) {
+            bits if bits & GIGAGROUP == GIGAGROUP => Some(Kind::Gigagroup),
+            bits if bits & BROADCAST != 0 => Some(Kind::Broadcast),
+            bits if bits & MEGAGROUP != 0 => Some(Kind::Megagroup),
+            bits if bits & COMMUNITY != 0 => Some(Kind::Community),
+            bits if bits & BOT != 0 => Some(Kind::Bot),
+            _ => None,
+        };
+        let id = row[0].integer().filter(|id| *id != 0);
+        visit(id.map(|id| Peer { id, access_hash: row[1].integer(), kind, ..Peer::default() }))
+    })
+}
+
+/// Writes peers into a file that [`start`] began.
+pub(super) fn peers_into(
+    file: &Connection,
+    material: &Material,
+) -> Result<impl FnMut(&Peer) -> Result<Place, Error>, Error> {
+    // The account itself is there already, without its hash.
+    let mut insert = file
+        .prepare(
+            "insert into peer_info values (?, ?, ?) on conflict (peer_id) do update set hash = excluded.hash",
+        )
+        .map_err(failed)?;
+    let own = material.telegram_user_id;
+    Ok(move |peer: &Peer| {
+        if !IDS.iter().any(|ids| ids.contains(&peer.id)) {
+            return Ok(Place::None);
+        }
+        let subtype = peer.kind.map(|kind| match kind {
+            Kind::Bot => BOT,
+            Kind::Megagroup => MEGAGROUP,
+            Kind::Broadcast => BROADCAST,
+            Kind::Gigagroup => GIGAGROUP,
+            Kind::Community => COMMUNITY,
+        });
+        let is_basic_group = IDS[1].contains(&peer.id);
+        let hash = peer.access_hash.filter(|_| !is_basic_group);
+        insert.execute((peer.id, hash, subtype)).map_err(failed)?;
+        let has_more = peer.username.is_some() || peer.phone.is_some() || peer.name.is_some();
+        Ok(if has_more && own != Some(peer.id) { Place::InPart } else { Place::Whole })
+    })
 }
 
 fn write_dc(file: &mut Builder, dc: i32, ipv4: SocketAddrV4, key: Option<&DcKey>) -> Result<(), Error> {

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive};
 
-use super::{Error, Item, Note};
-use crate::domain::material::{AUTH_KEY_LENGTH, AuthKey, DcKey, Device, Material};
+use super::{Error, Item, Note, cell::Cell};
+use crate::domain::material::{AUTH_KEY_LENGTH, AuthKey, CHANNELS_MAX, DcKey, Device, Material};
 
 /// The data centres where accounts live.
 pub(super) const HOME_DCS: RangeInclusive<i32> = 1..=5;
@@ -35,6 +35,7 @@ pub(super) fn material(home_dc: i32, auth_key: AuthKey, address: Option<SocketAd
         device: Device::default(),
         proxy: None,
         updates: None,
+        channels: BTreeMap::new(),
     }
 }
 
@@ -59,8 +60,27 @@ pub(super) fn api_id(number: i64, notes: &mut Vec<Note>) -> i32 {
     }
 }
 
+/// States of channels as rows of a bare id and a counter: what is kept of them, with a note of the rest.
+pub(super) fn channels(rows: &[Vec<Cell>], all: u64, notes: &mut Vec<Note>) -> BTreeMap<i64, i32> {
+    let mut channels = BTreeMap::new();
+    for row in rows {
+        let id = row.first().and_then(Cell::integer).filter(|id| *id > 0);
+        let pts = row.get(1).and_then(Cell::integer).and_then(|pts| i32::try_from(pts).ok());
+        if let (Some(id), Some(pts)) = (id, pts)
+            && channels.len() < CHANNELS_MAX
+        {
+            channels.insert(id, pts);
+        }
+    }
+    let lost = all.saturating_sub(channels.len() as u64);
+    if lost > 0 {
+        notes.push(Note::NotCarried(Item::ChannelStates(lost)));
+    }
+    channels
+}
+
 /// What a form that knows home data centre, key and address only, cannot carry; `user_id` and `updates` are
-/// for the caller, whose form may have a place for them.
+/// for the caller, whose form may have a place for them, and so is a place for channels.
 pub(super) fn lost(material: &Material) -> Vec<Note> {
     let mut items = Vec::new();
     let others = material.keys.len().saturating_sub(1);
@@ -69,6 +89,9 @@ pub(super) fn lost(material: &Material) -> Vec<Note> {
     }
     if material.is_bot.is_some() {
         items.push(Item::BotFlag);
+    }
+    if !material.channels.is_empty() {
+        items.push(Item::ChannelStates(material.channels.len() as u64));
     }
     items.extend(lost_everywhere(material));
     items.into_iter().map(Note::NotCarried).collect()
@@ -84,6 +107,7 @@ pub(super) fn not_carried(material: &Material, carries: impl Fn(&Item) -> bool) 
         (material.telegram_user_id.is_some(), Item::UserId),
         (material.is_bot.is_some(), Item::BotFlag),
         (material.updates.is_some(), Item::UpdateState),
+        (!material.channels.is_empty(), Item::ChannelStates(material.channels.len() as u64)),
     ] {
         if has {
             items.push(item);

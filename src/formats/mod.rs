@@ -11,6 +11,7 @@ mod agreement;
 mod builder;
 mod cell;
 mod columns;
+mod convert;
 mod detect;
 mod encoded;
 mod error;
@@ -24,6 +25,7 @@ mod mtcute_string;
 mod mtkruto_string;
 mod note;
 mod pages;
+mod peers;
 mod place;
 mod pyrogram;
 mod pyrogram_json;
@@ -43,11 +45,9 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use zeroize::Zeroizing;
 
-use self::{
-    detect::{Content, Shape},
-    sqlite::Database,
-};
 pub use self::{
+    address::production as production_addresses,
+    convert::{Conversion, Converted, Data},
     error::Error,
     file::{
         SourceFile, fingerprint_file, read_file, read_file_blocking, read_file_with, read_file_with_blocking,
@@ -59,6 +59,10 @@ pub use self::{
         Account as TdataAccount, Folder as TdataFolder, choose as choose_tdata_account, is_tdata, read_tdata,
         read_tdata_archive, write_tdata, zip_tdata,
     },
+};
+use self::{
+    detect::{Content, Shape},
+    sqlite::Database,
 };
 use crate::domain::{
     material::{Format, Material},
@@ -192,8 +196,12 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-fn parse_database(database: &mut Database, addresses: &Addresses) -> Result<Parsed, Error> {
-    match detect::database(database)? {
+fn parse_database(database: &mut Database<'_>, addresses: &Addresses) -> Result<Parsed, Error> {
+    parse_shape(detect::database(database)?, database, addresses)
+}
+
+fn parse_shape(shape: Shape, database: &mut Database<'_>, addresses: &Addresses) -> Result<Parsed, Error> {
+    match shape {
         Shape::TelethonSqlite => telethon_sqlite::read(database, addresses),
         Shape::Telethon2 => telethon2_sqlite::read(database, addresses),
         Shape::PyrogramSqlite => pyrogram_sqlite::read(database, addresses),
@@ -294,12 +302,7 @@ pub fn write_with_blocking(
     if passcode.is_some() && format != Format::Tdata {
         return Err(Error::PasscodeUnusable);
     }
-    if material.home().is_none() {
-        return Err(Error::NoKey);
-    }
-    if !key::HOME_DCS.contains(&material.home_dc) {
-        return Err(Error::DataCentre(material.home_dc.into()));
-    }
+    check_writable(material)?;
     match format {
         Format::TelethonString => telethon_string::write(material, addresses),
         Format::TelethonSqlite => telethon_sqlite::write(material, addresses),
@@ -311,4 +314,14 @@ pub fn write_with_blocking(
         Format::MtcuteString => mtcute_string::write(material, addresses),
         Format::Tdata => tdata::write_archive(material, passcode),
     }
+}
+
+fn check_writable(material: &Material) -> Result<(), Error> {
+    if material.home().is_none() {
+        return Err(Error::NoKey);
+    }
+    if !key::HOME_DCS.contains(&material.home_dc) {
+        return Err(Error::DataCentre(material.home_dc.into()));
+    }
+    Ok(())
 }

@@ -65,6 +65,8 @@ pub enum Item {
     OtherKeys(u64),
     /// Known users, groups and channels with their access hashes.
     Peers(u64),
+    /// Names, usernames, phone numbers or kinds of peers that were carried otherwise.
+    PeerDetails(u64),
     /// How far each channel was read.
     ChannelStates(u64),
     /// Files known to Telegram by their hashes.
@@ -166,6 +168,7 @@ impl fmt::Display for Item {
             Self::UpdateState => f.write_str("update state"),
             Self::OtherKeys(count) => write!(f, "{count} keys of other data centres"),
             Self::Peers(count) => write!(f, "{count} peers"),
+            Self::PeerDetails(count) => write!(f, "details of {count} peers, such as names"),
             Self::ChannelStates(count) => write!(f, "update state of {count} channels"),
             Self::SentFiles(count) => write!(f, "{count} sent files"),
             Self::TakeoutId => f.write_str("takeout id"),

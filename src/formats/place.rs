@@ -252,7 +252,7 @@ async fn draft(order: &mut Order<'_>, before: &Before) -> Result<Draft, Error> {
         Before::Odd(fingerprint) if may_go(fingerprint) => None,
         Before::Odd(_) => return Err(Error::ExistsOther),
     };
-    if let Some((data, notes)) = updated {
+    if let Some(Written { data, notes }) = updated {
         return Ok(Draft::New(Outcome::Updated, data, notes));
     }
     let written = match order.written.take() {
@@ -289,10 +289,7 @@ fn keeps(there: &Parsed, order: &Order<'_>) -> bool {
     order.format == Format::TelethonSqlite && (is_same(&there.material, order.material) || same_account)
 }
 
-async fn keep(
-    order: &Order<'_>,
-    source: &SourceFile,
-) -> Result<Option<(Zeroizing<Vec<u8>>, Vec<Note>)>, Error> {
+async fn keep(order: &Order<'_>, source: &SourceFile) -> Result<Option<Written>, Error> {
     let path = path_of(order.root, order.key);
     let task = tokio::task::spawn_blocking(move || super::file::read_whole(&path));
     let bytes = task.await.map_err(|_| Error::Internal("reading task"))??;

@@ -127,7 +127,7 @@ fn updates(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option<Upda
 
 pub(super) fn write(material: &Material, addresses: &Addresses) -> Result<Written, Error> {
     let fields = Fields::of(material, addresses)?;
-    let mut file = Builder::start(SCHEMA)?;
+    let mut file = Builder::start(None, SCHEMA)?;
     file.insert(
         "insert into sessions values (?, ?, ?, ?, 0, ?, ?)",
         vec![

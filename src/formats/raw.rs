@@ -10,7 +10,8 @@
 //!   "device": {"device_model": "Server", "system_version": "Linux", "app_version": "1.0",
 //!              "system_lang_code": "en", "lang_code": "en"},
 //!   "proxy": null,
-//!   "update_state": {"pts": 1, "qts": 0, "date": 1700000000, "seq": 1}
+//!   "update_state": {"pts": 1, "qts": 0, "date": 1700000000, "seq": 1},
+//!   "channels": [{"channel_id": 1234, "pts": 5}]
 //! }
 //! ```
 //!
@@ -26,7 +27,7 @@ use zeroize::Zeroizing;
 
 use super::{Addresses, Error, Parsed, Written, address, key};
 use crate::domain::{
-    material::{AUTH_KEY_LENGTH, AuthKey, DcKey, Device, Format, Material, Proxy, UpdateState},
+    material::{AUTH_KEY_LENGTH, AuthKey, CHANNELS_MAX, DcKey, Device, Format, Material, Proxy, UpdateState},
     secret::Secret,
 };
 
@@ -94,6 +95,9 @@ struct Document {
     device: Option<DeviceFields>,
     proxy: Option<SecretText>,
     update_state: Option<UpdateFields>,
+    /// Left out when empty: earlier releases refuse what they do not know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    channels: Vec<ChannelFields>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -121,6 +125,13 @@ struct UpdateFields {
     qts: i32,
     date: i32,
     seq: i32,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct ChannelFields {
+    channel_id: i64,
+    pts: i32,
 }
 
 /// Just enough to name another version as such before its fields are judged.
@@ -166,6 +177,7 @@ pub(super) fn read(text: &str) -> Result<Parsed, Error> {
             date: state.date,
             seq: state.seq,
         }),
+        channels: channels(&document.channels)?,
     };
     Ok(Parsed { material, format: Format::Raw, notes })
 }
@@ -183,7 +195,8 @@ pub(super) fn write(material: &Material, addresses: &Addresses) -> Result<Writte
             auth_key: SecretText::of_key(&key.auth_key),
         })
         .collect();
-    let mut data = Zeroizing::new(Vec::with_capacity(ROOM + other_dcs.len() * 512));
+    let mut data =
+        Zeroizing::new(Vec::with_capacity(ROOM + other_dcs.len() * 512 + material.channels.len() * 64));
     let document = Document {
         format: FORMAT.to_owned(),
         version: VERSION,
@@ -205,9 +218,22 @@ pub(super) fn write(material: &Material, addresses: &Addresses) -> Result<Writte
             date: state.date,
             seq: state.seq,
         }),
+        channels: material
+            .channels
+            .iter()
+            .map(|(channel_id, pts)| ChannelFields { channel_id: *channel_id, pts: *pts })
+            .collect(),
     };
     serde_json::to_writer(&mut *data, &document).map_err(|_| Error::Internal("JSON"))?;
     Ok(Written { data, notes: Vec::new() })
+}
+
+fn channels(given: &[ChannelFields]) -> Result<BTreeMap<i64, i32>, Error> {
+    let channels: BTreeMap<i64, i32> = given.iter().map(|state| (state.channel_id, state.pts)).collect();
+    if channels.len() != given.len() || channels.len() > CHANNELS_MAX || channels.keys().any(|id| *id <= 0) {
+        return Err(Error::ChannelStates);
+    }
+    Ok(channels)
 }
 
 fn parse_address(text: Option<String>) -> Result<Option<SocketAddr>, Error> {

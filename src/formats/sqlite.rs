@@ -25,7 +25,8 @@ use super::{
 pub(super) const TIME_MAX: Duration = Duration::from_secs(5);
 /// SQLite asks this often, in its own instructions, whether the time is over.
 const STEPS_BETWEEN_LOOKS: i32 = 1000;
-const HEADER_LENGTH: usize = 100;
+/// What every database begins with, in bytes.
+pub(super) const HEADER_LENGTH: usize = 100;
 /// Where the header says by two numbers whether the database is in WAL mode.
 const JOURNAL_MODE: std::ops::Range<usize> = 18..20;
 
@@ -70,6 +71,11 @@ enum Engine<'a> {
 
 /// Whether a file has all the pages its header counts.
 pub(super) fn check_length(bytes: &[u8]) -> Result<(), Error> {
+    check_header(bytes, bytes.len())
+}
+
+/// The same, of a file's first bytes and its length.
+pub(super) fn check_header(bytes: &[u8], length: usize) -> Result<(), Error> {
     if bytes.len() < HEADER_LENGTH {
         return Err(Error::Truncated);
     }
@@ -81,7 +87,7 @@ pub(super) fn check_length(bytes: &[u8]) -> Result<(), Error> {
     };
     // The page count holds only if the writer that left it also left the change counter.
     let counted = if word(24) == word(92) { word(28) as usize } else { 0 };
-    let whole = bytes.len().is_multiple_of(page_size) && bytes.len() / page_size >= counted.max(1);
+    let whole = length.is_multiple_of(page_size) && length / page_size >= counted.max(1);
     if whole { Ok(()) } else { Err(Error::Truncated) }
 }
 
@@ -147,12 +153,34 @@ impl<'a> Database<'a> {
     }
 
     fn open(connection: Connection) -> Result<Self, Error> {
-        let until = Instant::now() + TIME_MAX;
-        connection
-            .progress_handler(STEPS_BETWEEN_LOOKS, Some(move || Instant::now() >= until))
-            .map_err(|error| refusal(&error))?;
+        limit(&connection, TIME_MAX)?;
         let tables = tables(&connection)?;
         Ok(Self { engine: Engine::Sqlite(connection), tables })
+    }
+
+    /// Gives SQLite so much time from now on.
+    pub(super) fn allow(&mut self, time: Duration) -> Result<(), Error> {
+        limit(self.sqlite()?, time)
+    }
+
+    /// Visits rows of a plain table one by one. Names and condition are constants of this program.
+    pub(super) fn each(
+        &mut self,
+        table: &'static str,
+        columns: &[&'static str],
+        condition: &'static str,
+        visit: &mut dyn FnMut(&[Cell]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.require(table, columns)?;
+        let mut stopped = None;
+        let done = each(self.sqlite()?, &select(table, columns, condition), |row| {
+            let cells = (0..columns.len()).map(|n| cell::cell(row, n)).collect::<Result<Vec<_>, _>>()?;
+            visit(&cells).map_err(|error| {
+                stopped = Some(error);
+                rusqlite::Error::InvalidQuery
+            })
+        });
+        stopped.map_or(done, Err)
     }
 
     pub(super) fn has(&self, table: &str) -> bool {
@@ -191,11 +219,7 @@ impl<'a> Database<'a> {
         {
             return Ok(rows);
         }
-        let cells: Vec<String> = columns.iter().map(|column| cell::select(column)).collect();
-        let sql = format!(
-            "select {} from {table} not indexed where {condition} limit {rows_max}",
-            cells.join(", ")
-        );
+        let sql = format!("{} limit {rows_max}", select(table, columns, condition));
         let mut rows = Vec::new();
         each(self.sqlite()?, &sql, |row| {
             rows.push((0..columns.len()).map(|n| cell::cell(row, n)).collect::<Result<Vec<_>, _>>()?);
@@ -289,6 +313,18 @@ fn each(
     run().map_err(|error| refusal(&error))
 }
 
+fn select(table: &'static str, columns: &[&'static str], condition: &'static str) -> String {
+    let cells: Vec<String> = columns.iter().map(|column| cell::select(column)).collect();
+    format!("select {} from {table} not indexed where {condition}", cells.join(", "))
+}
+
+fn limit(connection: &Connection, time: Duration) -> Result<(), Error> {
+    let until = Instant::now() + time;
+    connection
+        .progress_handler(STEPS_BETWEEN_LOOKS, Some(move || Instant::now() >= until))
+        .map_err(|error| refusal(&error))
+}
+
 /// A text as SQLite hands it out, whatever the file's encoding.
 fn text(row: &Row<'_>, n: usize) -> Result<String, rusqlite::Error> {
     Ok(String::from_utf8_lossy(row.get_ref(n)?.as_bytes().unwrap_or_default()).into_owned())
@@ -300,6 +336,16 @@ pub(super) fn in_memory() -> Result<Connection, Error> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_in_memory_with_flags(flags).map_err(|error| refusal(&error))?;
     harden(&connection).map_err(|error| refusal(&error))?;
+    Ok(connection)
+}
+
+/// A database in an empty file of ours, which nobody else reads before it is whole.
+pub(super) fn in_file(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| refusal(&error))?;
+    harden(&connection)
+        .and_then(|()| connection.execute_batch("pragma journal_mode = memory; pragma synchronous = off"))
+        .map_err(|error| refusal(&error))?;
     Ok(connection)
 }
 

@@ -3,8 +3,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use super::{Addresses, Error, Item, Note, Parsed, address, key, sqlite::Database};
-use crate::domain::material::{DcKey, Format, Material, UpdateState};
+use super::{Addresses, Error, Note, Parsed, address, key, sqlite::Database};
+use crate::domain::material::{CHANNELS_MAX, DcKey, Format, Material, UpdateState};
 
 const VERSION: i64 = 10;
 /// More data centres than there are; bounds the table.
@@ -37,11 +37,8 @@ pub(super) fn read(database: &mut Database, addresses: &Addresses) -> Result<Par
         device: Default::default(),
         proxy: None,
         updates: updates(database, &mut notes)?,
+        channels: channels(database, &mut notes)?,
     };
-    let channels = database.count("channelstate", "true")?;
-    if channels > 0 {
-        notes.push(Note::NotCarried(Item::ChannelStates(channels)));
-    }
     Ok(Parsed { material, format: Format::TelethonSqlite, notes })
 }
 
@@ -67,6 +64,15 @@ fn keys(database: &mut Database) -> Result<BTreeMap<i32, DcKey>, Error> {
         keys.insert(dc, DcKey { auth_key, address });
     }
     Ok(keys)
+}
+
+fn channels(database: &mut Database, notes: &mut Vec<Note>) -> Result<BTreeMap<i64, i32>, Error> {
+    let all = database.count("channelstate", "true")?;
+    if all == 0 {
+        return Ok(BTreeMap::new());
+    }
+    let rows = database.rows("channelstate", &["id", "pts"], "true", CHANNELS_MAX)?;
+    Ok(key::channels(&rows, all, notes))
 }
 
 fn updates(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option<UpdateState>, Error> {

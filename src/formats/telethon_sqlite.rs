@@ -1,16 +1,23 @@
 //! Telethon's `SQLiteSession`, schema versions 1 to 8, in fresh and upgraded files alike.
 
+use rusqlite::Connection;
+use tempfile::NamedTempFile;
+
 use super::{
     Addresses, Error, Item, Note, Parsed, Written, address,
-    builder::{Builder, Value},
+    builder::{Builder, Value, failed},
     cell::Cell,
     key,
+    peers::{Peer, Place},
     sqlite::Database,
 };
-use crate::domain::material::{Format, Material, UpdateState};
+use crate::domain::material::{CHANNELS_MAX, Format, Material, UpdateState};
 
 /// The versions that releases 0.16 to 1.45 wrote. Telethon 2 wrote 10, with other tables.
 const VERSIONS: std::ops::RangeInclusive<i64> = 1..=8;
+
+/// Marked ids of channels lie below its negative, those of basic groups above.
+const MARK: i64 = 1_000_000_000_000;
 
 /// Version 7, which Telethon 1.17-1.42 opens as it is and 1.43 and later upgrade in place. Version 8 would stop
 /// everything before 1.43. The takeout id stays NULL: after the upgrade 1.43 and 1.44 mistake it for a key.
@@ -47,6 +54,11 @@ pub(super) fn read(database: &mut Database, addresses: &Addresses) -> Result<Par
     let mut material = key::material(home_dc, auth_key, address);
     material.telegram_user_id = own_id(database, &mut notes)?;
     material.updates = updates(database, &mut notes)?;
+    if database.has("update_state") {
+        let rows = database.rows("update_state", &["id", "pts"], "id <> 0", CHANNELS_MAX)?;
+        let all = database.count("update_state", "id <> 0")?;
+        material.channels = key::channels(&rows, all, &mut notes);
+    }
 
     // Releases 1.43 and 1.44 leave an empty blob in the place of the takeout id.
     if cell("takeout_id").is_some_and(|cell| cell.integer().is_some()) {
@@ -55,11 +67,7 @@ pub(super) fn read(database: &mut Database, addresses: &Addresses) -> Result<Par
     if cell("tmp_auth_key").is_some_and(|cell| !cell.is_blank()) {
         notes.push(Note::NotCarried(Item::TemporaryKey));
     }
-    for (table, item) in [
-        ("entities", Item::Peers as fn(u64) -> Item),
-        ("update_state", Item::ChannelStates),
-        ("sent_files", Item::SentFiles),
-    ] {
+    for (table, item) in [("entities", Item::Peers as fn(u64) -> Item), ("sent_files", Item::SentFiles)] {
         let count = database.count(table, if table == "sent_files" { "true" } else { "id <> 0" })?;
         if count > 0 {
             notes.push(Note::NotCarried(item(count)));
@@ -131,15 +139,26 @@ fn updates(database: &mut Database, notes: &mut Vec<Note>) -> Result<Option<Upda
 }
 
 pub(super) fn write(material: &Material, addresses: &Addresses) -> Result<Written, Error> {
+    let (file, notes) = start(material, addresses, None)?;
+    Ok(Written { data: file.finish()?, notes })
+}
+
+/// A file without peers.
+pub(super) fn start(
+    material: &Material,
+    addresses: &Addresses,
+    place: Option<&NamedTempFile>,
+) -> Result<(Builder, Vec<Note>), Error> {
     let home = material.home().ok_or(Error::NoKey)?;
     // With an IPv6 address Telethon's default settings move the key to DC 2, where it is worthless.
     let address = address::ipv4_of(material.home_dc, Some(home), addresses)
         .ok_or(Error::AddressUnknown(material.home_dc))?;
     let mut notes = key::lost(material);
+    notes.retain(|note| !matches!(note, Note::NotCarried(Item::ChannelStates(_))));
     if home.address.is_some_and(|told| told.is_ipv6()) {
         notes.push(Note::AddressReplaced);
     }
-    let mut file = Builder::start(SCHEMA)?;
+    let mut file = Builder::start(place, SCHEMA)?;
     file.insert(
         "insert into sessions values (?, ?, ?, ?, ?)",
         vec![
@@ -158,5 +177,55 @@ pub(super) fn write(material: &Material, addresses: &Addresses) -> Result<Writte
         let values = numbers.into_iter().map(|number| Value::Integer(number.into())).collect();
         file.insert("insert into update_state values (0, ?, ?, ?, ?)", values)?;
     }
-    Ok(Written { data: file.finish()?, notes })
+    for (id, pts) in &material.channels {
+        // Telethon writes the local time here and needs one, but goes by the counter.
+        let values = vec![Value::Integer(*id), Value::Integer((*pts).into())];
+        file.insert("insert into update_state values (?, ?, 0, 0, 0)", values)?;
+    }
+    Ok((file, notes))
+}
+
+/// Visits all peers; `None` is a row that is none. The row of id 0 is the account's own, and never one.
+pub(super) fn each_peer(
+    database: &mut Database<'_>,
+    visit: &mut dyn FnMut(Option<Peer>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut columns = vec!["id", "hash"];
+    columns.extend(
+        ["username", "phone", "name", "date"]
+            .into_iter()
+            .filter(|name| database.has_column("entities", name)),
+    );
+    let places =
+        ["username", "phone", "name", "date"].map(|name| columns.iter().position(|column| *column == name));
+    database.each("entities", &columns, "id <> 0", &mut |row| {
+        let cell = |n: usize| places[n].map(|place| &row[place]);
+        let text = |n| cell(n).and_then(Cell::text).filter(|text| !text.is_empty()).map(str::to_owned);
+        let peer = || {
+            Some(Peer {
+                id: row[0].integer()?,
+                access_hash: Some(row[1].integer()?),
+                kind: None,
+                username: text(0),
+                phone: cell(1).and_then(Cell::integer),
+                name: text(2),
+                date: cell(3).and_then(Cell::seconds),
+            })
+        };
+        visit(peer())
+    })
+}
+
+/// Writes peers into a file that [`start`] began.
+pub(super) fn peers_into(file: &Connection) -> Result<impl FnMut(&Peer) -> Result<Place, Error>, Error> {
+    let mut insert =
+        file.prepare("insert or ignore into entities values (?, ?, ?, ?, ?, ?)").map_err(failed)?;
+    Ok(move |peer: &Peer| {
+        // Telethon has zero for basic groups, which need no hash, and no place for others without one.
+        let is_basic_group = (-MARK..0).contains(&peer.id);
+        let hash = peer.access_hash.or(is_basic_group.then_some(0));
+        let Some(hash) = hash.filter(|_| peer.id != 0) else { return Ok(Place::None) };
+        insert.execute((peer.id, hash, &peer.username, peer.phone, &peer.name, peer.date)).map_err(failed)?;
+        Ok(if peer.kind.is_some() { Place::InPart } else { Place::Whole })
+    })
 }

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use zeroize::Zeroizing;
 
-use super::{Addresses, Error, Note, address, key, sqlite::in_memory};
+use super::{Addresses, Error, Item, Note, Written, address, key, sqlite::in_memory};
 use crate::domain::material::Material;
 
 const FAILED: Error = Error::Internal("SQLite in memory");
@@ -20,11 +20,13 @@ pub(super) fn update(
     material: &Material,
     addresses: &Addresses,
     with_state: bool,
-) -> Result<Option<(Zeroizing<Vec<u8>>, Vec<Note>)>, Error> {
+) -> Result<Option<Written>, Error> {
     let home = material.home().ok_or(Error::NoKey)?;
     let address = address::ipv4_of(material.home_dc, Some(home), addresses)
         .ok_or(Error::AddressUnknown(material.home_dc))?;
     let mut notes = key::lost(material);
+    // Where the file is ahead, its own are right.
+    notes.retain(|note| !matches!(note, Note::NotCarried(Item::ChannelStates(_))));
     if home.address.is_some_and(|told| told.is_ipv6()) {
         notes.push(Note::AddressReplaced);
     }
@@ -39,7 +41,7 @@ pub(super) fn update(
         return Ok(None);
     }
     let data = database.serialize("main").map_err(|_| FAILED)?;
-    Ok(Some((Zeroizing::new(data.to_vec()), notes)))
+    Ok(Some(Written { data: Zeroizing::new(data.to_vec()), notes }))
 }
 
 fn replace(
@@ -76,6 +78,12 @@ fn replace(
     if let (true, Some(state)) = (with_state, &material.updates) {
         let update = "insert or replace into update_state (id, pts, qts, date, seq) values (0, ?, ?, ?, ?)";
         tx.execute(update, (state.pts, state.qts, state.date, state.seq)).map_err(dead)?;
+    }
+    if with_state {
+        let update = "insert or replace into update_state (id, pts, qts, date, seq) values (?, ?, 0, 0, 0)";
+        for (id, pts) in &material.channels {
+            tx.execute(update, (id, pts)).map_err(dead)?;
+        }
     }
     tx.commit().map_err(dead)?;
     Ok(true)

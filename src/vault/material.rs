@@ -1,9 +1,13 @@
 //! The plaintext form of key material inside its envelope.
 //!
 //! A version byte, then the fields in a fixed order. Another set of fields is another version: a reader refuses
-//! what it does not know, because writing the row back would lose it.
+//! what it does not know, because writing the row back would lose it. Version 2 ends with the states of channels; a
+//! session without any is written as version 1, which earlier releases read.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+};
 
 use zeroize::Zeroizing;
 
@@ -12,11 +16,14 @@ use super::{
     bytes::{Reader, Writer},
 };
 use crate::domain::{
-    material::{AUTH_KEY_LENGTH, AuthKey, DcKey, Device, Material, Proxy, UpdateState},
+    material::{AUTH_KEY_LENGTH, AuthKey, CHANNELS_MAX, DcKey, Device, Material, Proxy, UpdateState},
     secret::Secret,
 };
 
 const VERSION: u8 = 1;
+const VERSION_WITH_CHANNELS: u8 = 2;
+/// An id and a counter.
+const CHANNEL_LENGTH: usize = 8 + 4;
 /// Telegram has five data centres, and a few keys for media ones may come with an import.
 const KEYS_MAX: usize = 64;
 /// What a version 1 needs at most for the keys and the fixed fields.
@@ -32,10 +39,12 @@ pub(super) fn encode(material: &Material) -> Result<Zeroizing<Vec<u8>>, Error> {
         &device.lang_code,
     ];
     let proxy_length = material.proxy.as_ref().map_or(0, |proxy| proxy.url.expose_secret().len());
-    let room = FIXED_ROOM + proxy_length + texts.iter().map(|text| text.len()).sum::<usize>();
+    let channels_room = material.channels.len() * CHANNEL_LENGTH;
+    let room = FIXED_ROOM + channels_room + proxy_length + texts.iter().map(|text| text.len()).sum::<usize>();
     let mut out = Writer::with_room(room);
 
-    out.u8(VERSION)?;
+    let has_channels = !material.channels.is_empty();
+    out.u8(if has_channels { VERSION_WITH_CHANNELS } else { VERSION })?;
     out.i32(material.home_dc)?;
     if material.keys.len() > KEYS_MAX {
         return Err(Error::TooLarge);
@@ -78,16 +87,28 @@ pub(super) fn encode(material: &Material) -> Result<Zeroizing<Vec<u8>>, Error> {
             }
         }
     }
+    if has_channels {
+        if material.channels.len() > CHANNELS_MAX {
+            return Err(Error::TooLarge);
+        }
+        out.i32(i32::try_from(material.channels.len()).map_err(|_| Error::TooLarge)?)?;
+        for (id, pts) in &material.channels {
+            out.i64(*id)?;
+            out.i32(*pts)?;
+        }
+    }
     Ok(out.finish())
 }
 
 pub(super) fn decode(plain: &[u8]) -> Result<Material, Error> {
     let mut input = Reader::new(plain);
-    if input.u8()? != VERSION {
-        return Err(Error::UnknownForm);
-    }
+    let has_channels = match input.u8()? {
+        VERSION => false,
+        VERSION_WITH_CHANNELS => true,
+        _ => return Err(Error::UnknownForm),
+    };
     let home_dc = input.i32()?;
-    let mut keys = std::collections::BTreeMap::new();
+    let mut keys = BTreeMap::new();
     for _ in 0..input.u8()? {
         let dc = input.i32()?;
         let auth_key = AuthKey::from_slice(input.raw(AUTH_KEY_LENGTH)?).map_err(|_| Error::UnknownForm)?;
@@ -118,9 +139,22 @@ pub(super) fn decode(plain: &[u8]) -> Result<Material, Error> {
         } else {
             None
         },
+        channels: if has_channels { channels(&mut input)? } else { BTreeMap::new() },
     };
     input.finish()?;
     Ok(material)
+}
+
+fn channels(input: &mut Reader<'_>) -> Result<BTreeMap<i64, i32>, Error> {
+    let count = usize::try_from(input.i32()?).map_err(|_| Error::UnknownForm)?;
+    if !(1..=CHANNELS_MAX).contains(&count) {
+        return Err(Error::UnknownForm);
+    }
+    let mut channels = BTreeMap::new();
+    for _ in 0..count {
+        channels.insert(input.i64()?, input.i32()?);
+    }
+    Ok(channels)
 }
 
 fn flag(input: &mut Reader<'_>) -> Result<bool, Error> {

@@ -83,6 +83,7 @@ fn full_material() -> Material {
         },
         proxy: Some(Proxy { url: Secret::new("socks5://user:word@127.0.0.1:1080") }),
         updates: Some(UpdateState { pts: 10, qts: -1, date: 1_700_000_000, seq: 3 }),
+        channels: std::collections::BTreeMap::new(),
     }
 }
 
@@ -339,19 +340,23 @@ fn materials() -> impl Strategy<Value = Material> {
         device,
         prop::option::of("socks5://\\PC{1,60}"),
         updates,
+        prop::collection::btree_map(1..=i64::MAX, any::<i32>(), 0..4),
     )
-        .prop_map(|(home_dc, keys, (telegram_user_id, is_bot, api_id), device, proxy, updates)| {
-            Material {
-                home_dc,
-                keys,
-                telegram_user_id,
-                is_bot,
-                api_id,
-                device,
-                proxy: proxy.map(|url| Proxy { url: Secret::new(url) }),
-                updates,
-            }
-        })
+        .prop_map(
+            |(home_dc, keys, (telegram_user_id, is_bot, api_id), device, proxy, updates, channels)| {
+                Material {
+                    home_dc,
+                    keys,
+                    telegram_user_id,
+                    is_bot,
+                    api_id,
+                    device,
+                    proxy: proxy.map(|url| Proxy { url: Secret::new(url) }),
+                    updates,
+                    channels,
+                }
+            },
+        )
 }
 
 proptest! {

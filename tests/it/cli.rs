@@ -1,5 +1,6 @@
 //! The program itself, run as people and scripts run it: its words, its exit codes, and what it leaves behind.
 
+mod convert;
 mod export;
 mod help;
 mod import;

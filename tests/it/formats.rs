@@ -1,6 +1,7 @@
 //! Session formats against files and programs of others: every known shape and trap, real Telethon releases, and
 //! bytes nobody ever wrote.
 
+mod convert;
 mod corpus;
 mod files;
 mod foreign;
@@ -52,5 +53,6 @@ fn full_material() -> Material {
         device: Device { device_model: "Desk".to_owned(), ..Device::default() },
         proxy: None,
         updates: Some(UpdateState { pts: 10, qts: 20, date: 1_700_000_000, seq: 30 }),
+        channels: BTreeMap::from([(1234, 5), (5678, 6)]),
     }
 }

@@ -3,6 +3,8 @@
 //! A holder never logs in: it may bring keys of further data centres, a home that Telegram moved, and how far it has
 //! read updates. Another authorization in place of the one that was lent is refused.
 
+use std::collections::BTreeMap;
+
 use super::{App, epoch_stale};
 use crate::{
     domain::{
@@ -10,7 +12,7 @@ use crate::{
         error::{Error, Reason},
         event::{Kind, NewEvent},
         id::LeaseId,
-        material::{DcKey, Format, Material, UpdateState},
+        material::{CHANNELS_MAX, DcKey, Format, Material, UpdateState},
         session::Session,
     },
     formats,
@@ -34,6 +36,8 @@ pub struct Parts {
     pub home_dc: Option<i32>,
     pub keys: Vec<(i32, DcKey)>,
     pub updates: Option<UpdateState>,
+    /// By bare ids; of other channels the stored states stay.
+    pub channels: BTreeMap<i64, i32>,
 }
 
 impl App {
@@ -130,7 +134,7 @@ impl Given {
     /// `MATERIAL_INVALID`, `ACCOUNT_MISMATCH`.
     fn merged_into(&self, stored: &Material, account: Option<i64>) -> Result<Material, Error> {
         let mut material = stored.clone();
-        let (home_dc, keys, updates) = match self {
+        let (home_dc, keys, updates, channels) = match self {
             Self::Whole(given) => {
                 if let (Some(given), Some(known)) =
                     (given.telegram_user_id, account.or(stored.telegram_user_id))
@@ -147,9 +151,14 @@ impl Given {
                     ));
                 }
                 material.telegram_user_id = stored.telegram_user_id.or(given.telegram_user_id);
-                (Some(given.home_dc), given.keys.clone().into_iter().collect(), given.updates)
+                (
+                    Some(given.home_dc),
+                    given.keys.clone().into_iter().collect(),
+                    given.updates,
+                    &given.channels,
+                )
             }
-            Self::Parts(parts) => (parts.home_dc, parts.keys.clone(), parts.updates),
+            Self::Parts(parts) => (parts.home_dc, parts.keys.clone(), parts.updates, &parts.channels),
         };
         for (dc, key) in keys {
             if dc == stored.home_dc && material.home().is_some_and(|home| home.auth_key != key.auth_key) {
@@ -164,6 +173,11 @@ impl Given {
         }
         material.home_dc = home_dc.unwrap_or(stored.home_dc);
         material.updates = updates.or(stored.updates);
+        material.channels.extend(channels);
+        if material.channels.len() > CHANNELS_MAX {
+            // The new ones are what somebody reads.
+            material.channels.clone_from(channels);
+        }
         material.check()?;
         Ok(material)
     }
@@ -192,6 +206,7 @@ mod tests {
             device: Device::default(),
             proxy: None,
             updates: None,
+            channels: BTreeMap::new(),
         }
     }
 
@@ -208,10 +223,21 @@ mod tests {
 
     #[test]
     fn a_moved_home_needs_its_key() {
-        let parts = |keys| Given::Parts(Parts { home_dc: Some(4), keys, updates: None });
+        let parts = |keys| Given::Parts(Parts { home_dc: Some(4), keys, ..Parts::default() });
         assert_eq!(refusal(&parts(Vec::new())), Reason::MaterialInvalid);
         let merged = parts(vec![(4, key(8))]).merged_into(&material(2, &[(2, 1)]), None).expect("merged");
         assert_eq!(merged.home_dc, 4);
+    }
+
+    #[test]
+    fn states_of_channels_are_added_within_bounds() {
+        let stored = Material { channels: BTreeMap::from([(1, 10), (2, 20)]), ..material(2, &[(2, 1)]) };
+        let given = |channels| Given::Parts(Parts { channels, ..Parts::default() });
+        let merged = given(BTreeMap::from([(2, 21), (3, 30)])).merged_into(&stored, None).expect("merged");
+        assert_eq!(merged.channels, BTreeMap::from([(1, 10), (2, 21), (3, 30)]));
+        let many: BTreeMap<i64, i32> = (101..=10_100).map(|id| (id, 1)).collect();
+        let merged = given(many.clone()).merged_into(&stored, None).expect("merged");
+        assert_eq!(merged.channels, many);
     }
 
     #[test]

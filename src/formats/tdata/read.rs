@@ -173,5 +173,6 @@ fn material(
         device: Device::default(),
         proxy: None,
         updates: None,
+        channels: Default::default(),
     })
 }

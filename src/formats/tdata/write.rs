@@ -110,6 +110,7 @@ fn fit(material: &Material, notes: &mut Vec<Note>) -> Result<u64, Error> {
         (material.keys.values().any(|key| key.address.is_some()), Item::Address),
         (material.is_bot.is_some(), Item::BotFlag),
         (material.updates.is_some(), Item::UpdateState),
+        (!material.channels.is_empty(), Item::ChannelStates(material.channels.len() as u64)),
     ] {
         if has {
             items.push(item);

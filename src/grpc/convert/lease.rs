@@ -1,6 +1,9 @@
 //! Leases, with their id for the holder and without for everybody else.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use usm_client::v1;
 use zeroize::Zeroizing;
@@ -16,12 +19,11 @@ use crate::{
         error::Error,
         id::{Holder, SessionKey},
         lease::{Ended, Filter, Lease, LeaseView, Phase, Release},
-        material::{AuthKey, DcKey, Format, UpdateState},
+        material::{AuthKey, CHANNELS_MAX, DcKey, Format, UpdateState},
     },
     grpc::{
         authenticated::Authenticated,
         convert::{self, duration, material, timestamp},
-        status,
     },
 };
 
@@ -96,8 +98,8 @@ fn parts_given(dc_id: i32, keys: Vec<v1::DcKey>, updates: Option<v1::UpdateState
         _ => return Err(Error::invalid("dc_id", "must be 1-5")),
     };
     let keys = keys.into_iter().map(dc_key).collect::<Result<_, _>>()?;
-    let updates = updates.map(update_state).transpose()?;
-    Ok(Parts { home_dc, keys, updates })
+    let (updates, channels) = updates.map(update_state).transpose()?.unwrap_or_default();
+    Ok(Parts { home_dc, keys, updates, channels })
 }
 
 fn dc_key(given: v1::DcKey) -> Result<(i32, DcKey), Error> {
@@ -118,14 +120,27 @@ fn dc_key(given: v1::DcKey) -> Result<(i32, DcKey), Error> {
     Ok((given.dc_id, DcKey { auth_key: AuthKey::from_slice(&key)?, address }))
 }
 
-fn update_state(given: v1::UpdateState) -> Result<UpdateState, Error> {
-    if !given.channels.is_empty() {
-        return Err(status::unserved("update_state.channels"));
+fn update_state(given: v1::UpdateState) -> Result<(Option<UpdateState>, BTreeMap<i64, i32>), Error> {
+    if given.channels.len() > CHANNELS_MAX {
+        return Err(Error::invalid("update_state.channels", "must be 10,000 or fewer"));
+    }
+    let mut channels = BTreeMap::new();
+    for state in given.channels {
+        if state.channel_id <= 0 || channels.insert(state.channel_id, state.pts).is_some() {
+            return Err(Error::invalid(
+                "update_state.channels.channel_id",
+                "must be the bare id of a channel, above 0, each once",
+            ));
+        }
+    }
+    let is_account_told = (given.pts, given.qts, given.seq) != (0, 0, 0) || given.date.is_some();
+    if !is_account_told && !channels.is_empty() {
+        return Ok((None, channels));
     }
     let seconds = given.date.map_or(0, |date| date.seconds);
     let date = i32::try_from(seconds)
         .map_err(|_| Error::invalid("update_state.date", "must be a time that Telegram can tell"))?;
-    Ok(UpdateState { pts: given.pts, qts: given.qts, date, seq: given.seq })
+    Ok((Some(UpdateState { pts: given.pts, qts: given.qts, date, seq: given.seq }), channels))
 }
 
 /// What Telegram answered a holder.

@@ -27,7 +27,7 @@ fn item_lost(item: &Item) -> (Kind, u64) {
         Item::UpdateState => (Kind::UpdateState, 1),
         Item::ChannelStates(count) => (Kind::UpdateState, *count),
         Item::OtherKeys(count) => (Kind::DcKeys, *count),
-        Item::Peers(count) => (Kind::Entities, *count),
+        Item::Peers(count) | Item::PeerDetails(count) => (Kind::Entities, *count),
         Item::SentFiles(count) => (Kind::SentFiles, *count),
         Item::TakeoutId | Item::TemporaryKey | Item::Salt | Item::SaveTime => (Kind::Temporary, 1),
         Item::Address | Item::MediaAddress | Item::Ipv6Address | Item::TestFlag => (Kind::Address, 1),

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         event::Kind,
         id::{Holder, LeaseId, SessionKey, Ticket},
-        lease::{Drain, Lease, LeaseView, Purpose},
+        lease::{Drain, Ended, Lease, LeaseView, Purpose},
         login::{Failure, Login, Method, QrToken, State},
         material::{Device, Format},
         secret::Secret,
@@ -98,8 +98,7 @@ fn a_lease_tells_what_it_is_in_the_middle_of() {
     assert_eq!(state(view(30, false)), v1::LeaseState::Held);
     assert_eq!(state(view(30, true)), v1::LeaseState::Draining);
     assert_eq!(state(view(0, false)), v1::LeaseState::Quarantined);
-    let mut ended = a_session();
-    ended.lease_epoch = 4;
+    let ended = Ended { key: key(), epoch: 4, rest: None };
     let released = lease::released(&ended);
     assert_eq!((released.state(), released.epoch), (v1::LeaseState::Released, 4));
 }

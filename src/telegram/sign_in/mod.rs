@@ -460,6 +460,7 @@ impl SignIn {
             device: self.device.clone(),
             proxy: None,
             updates: None,
+            channels: Default::default(),
         })
     }
 
@@ -503,6 +504,7 @@ impl SignIn {
                 device: self.device.clone(),
                 proxy: None,
                 updates: None,
+                channels: std::collections::BTreeMap::new(),
             },
             account,
             future_auth_token,

@@ -1,8 +1,8 @@
 """Writes session files of every kind and every trap into a folder, and beside them what a reader must say.
 
 Usage: corpus.py FOLDER. Prints one JSON list of {"file", "expect"}; `expect` is {"code": ...} for a refusal, else
-{"format", "dc", "key" (hex), "address", "user_id", "is_bot", "api_id", "updates", "notes"}. Needs nothing but Python's
-own sqlite3.
+{"format", "dc", "key" (hex), "address", "user_id", "is_bot", "api_id", "updates", "channels", "notes"}. Needs nothing but
+Python's own sqlite3.
 """
 
 import base64
@@ -121,9 +121,9 @@ class Corpus:
         self.entries.append({"file": name, "expect": expect})
 
     def good(self, name, key=KEY, dc=DC, address="%s:%d" % (HOST, PORT), user_id=None, updates=None, notes=(),
-             format="telethon-sqlite", is_bot=None, api_id=0):
+             format="telethon-sqlite", is_bot=None, api_id=0, channels=None):
         self.expect(name, format=format, dc=dc, key=key.hex(), address=address, user_id=user_id, is_bot=is_bot,
-                    api_id=api_id, updates=updates, notes=list(notes))
+                    api_id=api_id, updates=updates, channels=channels or {}, notes=list(notes))
 
     def refused(self, name, code):
         self.expect(name, code=code)
@@ -153,8 +153,9 @@ def versions(corpus):
         connection = corpus.telethon(name, version)
         fill(connection)
         connection.close()
-        notes = ["not_carried"] * (2 if version >= 4 else 1)
-        corpus.good(name, user_id=USER, updates=UPDATES if version >= 4 else None, notes=notes)
+        has_states = version >= 4
+        corpus.good(name, user_id=USER, updates=UPDATES if has_states else None, notes=["not_carried"],
+                    channels={"1234": 7} if has_states else {})
 
         name = "upgraded_from_v%d.session" % version
         connection = corpus.telethon(name, version)
@@ -163,8 +164,8 @@ def versions(corpus):
             upgrade(connection, step)
         connection.close()
         peers = version >= 6
-        notes = ["not_carried"] * (peers + (version >= 4))
-        corpus.good(name, user_id=USER if peers else None, updates=UPDATES if version >= 4 else None, notes=notes)
+        corpus.good(name, user_id=USER if peers else None, updates=UPDATES if has_states else None,
+                    notes=["not_carried"] * peers, channels={"1234": 7} if has_states else {})
 
     document = {
         "port": PORT,

@@ -91,6 +91,8 @@ def read(folder):
     file["state"] = found and {
         "pts": found.pts, "qts": found.qts, "date": int(found.date.timestamp()), "seq": found.seq
     }
+    if hasattr(session, "get_update_states"):
+        file["channels"] = {str(key): state.pts for key, state in session.get_update_states() if key}
     # A client that takes the session over, goes on and saves.
     session.set_dc(session.dc_id, session.server_address, session.port)
     session.set_update_state(0, state({**STATE, "pts": 99}))

@@ -322,6 +322,7 @@ fn material(key: &[u8], port: u64) -> Material {
         device: Device::default(),
         proxy: None,
         updates: None,
+        channels: std::collections::BTreeMap::new(),
     }
 }
 

@@ -24,6 +24,7 @@ fn answer(result: Result<&formats::Parsed, &Error>) -> Value {
         "is_bot": material.is_bot,
         "api_id": material.api_id,
         "updates": material.updates.map(|state| [state.pts, state.qts, state.date, state.seq]),
+        "channels": material.channels,
         "notes": parsed.notes.iter().map(formats::Note::code).collect::<Vec<_>>(),
     })
 }

@@ -110,6 +110,7 @@ prop_compose! {
         device_model in option::of(".{0,20}"),
         proxy in option::of("socks5://[a-z]{1,9}:[0-9]{1,4}"),
         updates in option::of(any::<(i32, i32, i32, i32)>()),
+        channels in proptest::collection::btree_map(1..=i64::MAX, any::<i32>(), 0..4),
     ) -> Material {
         let mut keys: BTreeMap<i32, DcKey> = others;
         keys.insert(home_dc, home);
@@ -121,6 +122,7 @@ prop_compose! {
             home_dc, keys, telegram_user_id, is_bot, api_id, device,
             proxy: proxy.map(|url| Proxy { url: Secret::new(url) }),
             updates: updates.map(|(pts, qts, date, seq)| UpdateState { pts, qts, date, seq }),
+            channels,
         }
     }
 }
@@ -142,6 +144,10 @@ fn as_carried(material: &Material, format: Format, notes: &[Note]) -> Material {
             }
             Note::NotCarried(Item::Address) => {
                 carried.keys.get_mut(&material.home_dc).unwrap().address = None;
+            }
+            Note::NotCarried(Item::ChannelStates(count)) => {
+                assert_eq!(*count, material.channels.len() as u64);
+                carried.channels.clear();
             }
             Note::AssumedUser => carried.is_bot = Some(false),
             // "No bot" is read as "not known" where nobody is named.

@@ -43,6 +43,7 @@ fn account(home_dc: i32, user_id: i64) -> Material {
         device: Device::default(),
         proxy: None,
         updates: None,
+        channels: std::collections::BTreeMap::new(),
     }
 }
 

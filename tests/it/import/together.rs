@@ -22,6 +22,7 @@ fn any(number: u16) -> Material {
         device: Device::default(),
         proxy: None,
         updates: None,
+        channels: std::collections::BTreeMap::new(),
     }
 }
 

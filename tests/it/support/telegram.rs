@@ -148,6 +148,7 @@ impl TelegramSandbox {
             device: Device::default(),
             proxy: None,
             updates: None,
+            channels: std::collections::BTreeMap::new(),
         }
     }
 
