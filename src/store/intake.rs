@@ -167,7 +167,7 @@ const fn kind(column: Column) -> &'static str {
     match column {
         Column::Labels => "jsonb",
         Column::DcId => "integer",
-        Column::IsBot | Column::LeaseEvicted | Column::LeaseReleased => "boolean",
+        Column::IsBot | Column::LeaseEvicted | Column::LeaseReleased | Column::Mirrored => "boolean",
         Column::TelegramUserId
         | Column::Revision
         | Column::MaterialVersion

@@ -221,7 +221,7 @@ def telethon_2(corpus):
         connection.commit()
         connection.close()
         corpus.good(name + ".session", user_id=USER, is_bot=True, updates=UPDATES,
-                    notes=["read_only_form", "not_carried"])
+                    notes=["read_only_form"], channels={"1234": 5})
     for name, code, statement in [
         ("signed_out", "not_signed_in", "delete from user"),
         ("no_key", "no_key", "update datacenter set auth = null"),

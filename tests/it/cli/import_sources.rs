@@ -139,7 +139,7 @@ fn each_trap_has_its_name_and_the_rest_of_the_run_is_unaffected() {
     // Nobody is kept from anything who may do everything.
     if !nix::unistd::Uid::effective().is_root() {
         write_session(&path("mode.session"), &service.authorization(5105));
-        fs::set_permissions(path("mode.session"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path("mode.session"), fs::Permissions::from_mode(0o000)).unwrap();
         expected.insert("acme/mode.session".to_owned(), "unreadable".to_owned());
     }
     let dry = import(&service, &["--dry-run"]);

@@ -22,14 +22,14 @@ async fn every_form_says_what_of_a_full_session_it_leaves_out() {
     let (address, api_id, bot, user) =
         ("address of the data centre", "api_id", "whether it is a bot", "user id");
     let (device, proxy, keys) = ("device parameters", "proxy", "1 keys of other data centres");
-    let updates = "update state";
+    let (updates, channels) = ("update state", "update state of 2 channels");
     for (format, items) in [
         (Format::TelethonSqlite, vec![api_id, bot, device, keys, proxy]),
-        (Format::TelethonString, vec![api_id, bot, device, keys, proxy, updates, user]),
-        (Format::PyrogramSqlite, vec![address, device, keys, proxy, updates]),
-        (Format::PyrogramString, vec![address, device, keys, proxy, updates]),
-        (Format::GramjsString, vec![api_id, bot, device, keys, proxy, updates, user]),
-        (Format::MtcuteString, vec![api_id, device, keys, proxy, updates]),
+        (Format::TelethonString, vec![api_id, bot, device, keys, proxy, updates, channels, user]),
+        (Format::PyrogramSqlite, vec![address, device, keys, proxy, updates, channels]),
+        (Format::PyrogramString, vec![address, device, keys, proxy, updates, channels]),
+        (Format::GramjsString, vec![api_id, bot, device, keys, proxy, updates, channels, user]),
+        (Format::MtcuteString, vec![api_id, device, keys, proxy, updates, channels]),
         (Format::Grammers, vec![api_id, device, proxy]),
         (Format::Raw, vec![]),
     ] {
@@ -49,6 +49,7 @@ async fn what_is_made_up_is_said() {
         api_id: 0,
         device: Device::default(),
         updates: None,
+        channels: Default::default(),
         ..full_material()
     };
     let known = Material { telegram_user_id: Some(5), ..bare.clone() };
@@ -79,6 +80,7 @@ async fn a_test_flag_and_the_address_it_stands_for_are_one() {
         api_id: 0,
         device: Device::default(),
         updates: None,
+        channels: Default::default(),
         ..full_material()
     };
     for format in [Format::PyrogramString, Format::PyrogramSqlite, Format::MtcuteString] {

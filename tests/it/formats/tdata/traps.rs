@@ -336,7 +336,8 @@ async fn what_is_left_out_is_told() {
     let written = formats::write(&full, Format::Tdata, &addresses()).await.unwrap();
     assert_eq!(
         written.notes,
-        [Item::ApiId, Item::Device, Item::Address, Item::BotFlag, Item::UpdateState].map(Note::NotCarried)
+        [Item::ApiId, Item::Device, Item::Address, Item::BotFlag, Item::UpdateState, Item::ChannelStates(2)]
+            .map(Note::NotCarried)
     );
     let read = formats::parse(&written.data, Some(Format::Tdata), &addresses()).await.unwrap();
     assert_eq!(read.material.telegram_user_id, full.telegram_user_id);
