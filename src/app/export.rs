@@ -67,7 +67,9 @@ impl App {
     async fn try_export(&self, caller: &Caller, export: &Export) -> Result<Exported, Error> {
         let session = self.get_session(caller, &export.key).await?;
         let (material, version) = self.exportable(caller, &session).await?;
-        let written = formats::write(&material, export.format, self.0.telegram.addresses()).await;
+        let addresses = self.0.telegram.addresses();
+        let passcode = export.passcode.as_ref();
+        let written = formats::write_with(&material, export.format, addresses, passcode).await;
         metrics::material_written(export.format, if written.is_ok() { Outcome::Ok } else { Outcome::Failed });
         let written = written?;
         let mut event = NewEvent::of(Kind::Exported, &caller.subject)
@@ -145,12 +147,13 @@ pub(super) fn may_live(state: &State) -> bool {
     }
 }
 
-/// The one place that says which formats are encrypted; those get their passcode here.
+/// Which formats are encrypted.
 fn check_passcode(export: &Export) -> Result<(), Error> {
     if export.passcode.is_none() {
         return Ok(());
     }
     match export.format {
+        Format::Tdata => Ok(()),
         Format::TelethonString
         | Format::TelethonSqlite
         | Format::PyrogramString
@@ -158,7 +161,6 @@ fn check_passcode(export: &Export) -> Result<(), Error> {
         | Format::GramjsString
         | Format::MtcuteString
         | Format::Grammers
-        | Format::Tdata
         | Format::Raw => Err(Error::invalid("passcode", "must be left empty: the format knows none")),
     }
 }

@@ -1,6 +1,12 @@
 //! A session handed out as a copy: the way back.
 
-use usm::domain::material::Format;
+use usm::{
+    domain::{
+        material::{Format, Material},
+        secret::Secret,
+    },
+    formats,
+};
 use usm_client::v1::{self, SessionEventKind, SessionFormat, SessionState};
 
 use crate::support::{
@@ -12,6 +18,7 @@ on_both_shapes!(
     a_copy_is_the_same_authorization_in_every_form,
     a_lent_session_is_not_handed_out_and_a_forgotten_holder_is_fenced,
     what_has_no_living_authorization_is_not_handed_out,
+    a_passcode_locks_what_can_be_locked,
 );
 
 fn request(app: &str, format: SessionFormat) -> v1::ExportSessionRequest {
@@ -52,6 +59,10 @@ async fn a_copy_is_the_same_authorization_in_every_form(shape: Shape) {
         (SessionFormat::Unspecified, Format::TelethonString),
         (SessionFormat::TelethonString, Format::TelethonString),
         (SessionFormat::TelethonSqlite, Format::TelethonSqlite),
+        (SessionFormat::PyrogramString, Format::PyrogramString),
+        (SessionFormat::PyrogramSqlite, Format::PyrogramSqlite),
+        (SessionFormat::GramjsString, Format::GramjsString),
+        (SessionFormat::MtcuteString, Format::MtcuteString),
         (SessionFormat::Grammers, Format::Grammers),
         (SessionFormat::Raw, Format::Raw),
     ];
@@ -133,5 +144,24 @@ async fn what_has_no_living_authorization_is_not_handed_out(shape: Shape) {
     assert_eq!(reason(&refused(export(&world, "new", SessionFormat::Raw).await)), "SESSION_WRONG_STATE");
     world.cancel(&login.ticket).await.expect("cancelled");
     refused(world.acquire(lease("bot", "worker-1")).await);
+    world.stop().await;
+}
+
+async fn a_passcode_locks_what_can_be_locked(shape: Shape) {
+    let world = World::start(shape).await;
+    let minted = world.sandbox.mint(2, ANN).await;
+    let known = Material { telegram_user_id: Some(ANN), ..minted.clone() };
+    let data = world.written(&known, Format::Raw).await;
+    world.import(import("bot", data)).await.expect("imported");
+    let locked =
+        v1::ExportSessionRequest { passcode: "1234".to_owned(), ..request("bot", SessionFormat::Tdata) };
+    let answer = world.sessions.clone().export_session(locked).await.expect("exported").into_inner();
+    let archive = answer.material.expect("material").data;
+    let none = formats::parse(&archive, None, &Default::default()).await.expect_err("it is locked");
+    assert_eq!(none, formats::Error::PasscodeNeeded);
+    let options = formats::Options { passcode: Some(Secret::new("1234")), account: None };
+    let read = formats::parse_with(&archive, None, &Default::default(), &options).await.expect("opened");
+    assert_eq!(read.material.keys[&2].auth_key, minted.keys[&2].auth_key);
+    assert_eq!(read.material.telegram_user_id, Some(ANN));
     world.stop().await;
 }
