@@ -389,12 +389,12 @@ async fn fields_this_version_would_have_to_ignore_are_refused_by_name() {
         tenant_id: "acme".to_owned(),
         app_id: "bot".to_owned(),
         data: b"anything".to_vec(),
-        mint: true,
+        proxy: Some(v1::Proxy::default()),
         ..Default::default()
     };
     let status = sessions.import_session(request).await.expect_err("not served");
     let details = status.get_error_details();
     let field = details.bad_request().and_then(|bad| Some(bad.field_violations.first()?.field.clone()));
-    assert_eq!(field.as_deref(), Some("mint"));
+    assert_eq!(field.as_deref(), Some("proxy"));
     server.stop().await;
 }
