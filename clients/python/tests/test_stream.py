@@ -250,7 +250,8 @@ async def test_a_replica_that_stops_loses_nobody(service: FakeService) -> None:
 
 
 async def test_a_service_that_stops_and_comes_back_costs_nothing(service: FakeService) -> None:
-    service.ttl, service.stream = 9.0, answers
+    # Long enough that two pauses of the channel between attempts find room before the loss.
+    service.ttl, service.stream = 12.0, answers
     async with Client(service.url, TOKEN) as client, lease(client) as held:
         await until(lambda: len(service.calls["attach"]) == 1)
         await service.stop()
