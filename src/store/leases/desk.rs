@@ -25,6 +25,7 @@ use crate::{
     domain::{
         caller::{Authority, Caller},
         lease::Request,
+        material::SealedMaterial,
         time::Timestamp,
     },
     store::{
@@ -32,7 +33,7 @@ use crate::{
         leases::{
             Acquire, Released, Renew,
             express::Rows,
-            grant,
+            grant::{self, Decided},
             release::Ending,
             renewal::{self, Renewal},
             sql::Texts,
@@ -126,7 +127,7 @@ pub(super) fn ask<W, A>(
 }
 
 /// Asks as a statement takes them.
-pub(super) fn list(asks: impl Iterator<Item = impl serde::Serialize>) -> String {
+pub(in crate::store) fn list(asks: impl Iterator<Item = impl serde::Serialize>) -> String {
     // Numbers and texts always have a form in JSON.
     serde_json::to_string(&asks.collect::<Vec<_>>()).unwrap_or_default()
 }
@@ -328,15 +329,14 @@ impl Batch {
                 }
             }
             let mut lent = readable(&rows.granted, Store::decided);
-            let mut sealed = readable(&rows.materials, Store::opened);
+            let mut sealed = readable(&rows.granted, Store::opened);
             for ask in part.grants {
                 let Some(decided) = lent.remove(&ask.work.key) else {
                     keep(Item::Grant(ask));
                     continue;
                 };
-                let answer = grant::fresh(&ask.work, &decided, sealed.remove(&ask.work.key));
-                // The lease is committed: an error is the answer, and the lease runs out.
-                let _ = ask.reply.send(answer);
+                let material = sealed.remove(&ask.work.key);
+                store.lend(ask, decided, material);
             }
         }
         left
@@ -442,6 +442,21 @@ impl Store {
                 None
             }
         }
+    }
+
+    /// Answers a grant that is committed: if that goes wrong, the lease runs out.
+    fn lend(&self, ask: Ask<Request, Acquire>, decided: Decided, sealed: Option<SealedMaterial>) {
+        let is_fitting = sealed.as_ref().is_some_and(|sealed| decided.fits(sealed));
+        if is_fitting {
+            let _ = ask.reply.send(grant::fresh(&ask.work, &decided, sealed));
+            return;
+        }
+        // It changed while its row was waited for. Under the lease it stays.
+        let store = self.clone();
+        self.desk.tasks.spawn(async move {
+            let sealed = store.material(&ask.caller, &ask.work.key).await;
+            let _ = ask.reply.send(sealed.and_then(|sealed| grant::fresh(&ask.work, &decided, sealed)));
+        });
     }
 
     /// Serves and answers a batch, or gives it back with what went wrong.

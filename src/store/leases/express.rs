@@ -27,6 +27,12 @@ use crate::{
 
 const SERVING: &str = "serving leases";
 
+/// Settings for the transaction alone, beside its limits. The planner believes in the table's last statistics: for one
+/// that is small, or that changed much since, it likes to read all sessions of a tenant, with every version of each row
+/// that leases left behind, rather than those that were asked for. Without these each is found by an index.
+const INDEXES_ALONE: &[&str] =
+    &["enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_material"];
+
 /// What one statement of the message is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -35,7 +41,6 @@ enum Kind {
     Renew,
     Release,
     Grant,
-    Material,
 }
 
 /// The rows of one part, by statement.
@@ -44,7 +49,6 @@ pub(super) struct Rows {
     pub(super) renewed: Vec<QueryResult>,
     pub(super) released: Vec<QueryResult>,
     pub(super) granted: Vec<QueryResult>,
-    pub(super) materials: Vec<QueryResult>,
 }
 
 /// Prepares the statements on a new connection, under a role that may see the tables.
@@ -59,13 +63,11 @@ pub(in crate::store) async fn prepare(
         "select set_config('role', 'service_role', true), set_config('search_path', '{path}', true); \
          prepare usm_renew(text, text, text) as {renew}; \
          prepare usm_release(text, text) as {release}; \
-         prepare usm_grant(text, text, text, bigint) as {grant}; \
-         prepare usm_material(text) as {material}",
+         prepare usm_grant(text, text, text, bigint) as {grant}",
         path = tx::SEARCH_PATH,
         renew = texts.renew,
         release = texts.release_told,
         grant = texts.grant_told,
-        material = texts.material,
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(message)).execute(connection).await?;
     Ok(())
@@ -90,7 +92,10 @@ impl Store {
             path = tx::SEARCH_PATH,
             lock_patience = LOCK_PATIENCE.as_millis(),
         );
-        let mut kinds = vec![(0, Kind::Set); 3];
+        for setting in INDEXES_ALONE {
+            message.push_str(&format!("set local {setting} = off;"));
+        }
+        let mut kinds = vec![(0, Kind::Set); 3 + INDEXES_ALONE.len()];
         for (number, part) in batch.parts.iter().enumerate() {
             self.write(part, &mut message, &mut |kind| kinds.push((number, kind)));
         }
@@ -110,7 +115,6 @@ impl Store {
                         Kind::Renew => rows.renewed.push(row.into()),
                         Kind::Release => rows.released.push(row.into()),
                         Kind::Grant => rows.granted.push(row.into()),
-                        Kind::Material => rows.materials.push(row.into()),
                     }
                 }
             }
@@ -144,8 +148,6 @@ impl Store {
         if grants().next().is_some() {
             let gap = millis(self.quiet_gap).to_string();
             say(Kind::Grant, "usm_grant", &[&Self::grants_asked(grants()), environment, tenant, &gap]);
-            let keys = grants().map(|ask| &ask.work.key);
-            say(Kind::Material, "usm_material", &[&Self::materials_asked(keys)]);
         }
     }
 }

@@ -64,6 +64,13 @@ pub(super) struct Decided {
     material_version: i64,
 }
 
+impl Decided {
+    /// Whether the material is that of the row as it was lent.
+    pub(super) const fn fits(&self, sealed: &SealedMaterial) -> bool {
+        sealed.version == self.material_version
+    }
+}
+
 /// A request as the statement takes it.
 #[derive(serde::Serialize)]
 struct Asked<'a> {
@@ -199,7 +206,7 @@ impl Store {
     }
 
     /// The sessions whose material is read, as the statement takes them.
-    pub(super) fn materials_asked<'a>(keys: impl Iterator<Item = &'a SessionKey>) -> String {
+    fn materials_asked<'a>(keys: impl Iterator<Item = &'a SessionKey>) -> String {
         desk::list(keys.map(|key| Looked { ask_tenant: key.tenant.as_str(), ask_app: key.app.as_str() }))
     }
 

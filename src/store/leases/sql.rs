@@ -26,7 +26,7 @@ const ENDED: &str = "tenant_id, app_id, lease_id_hash, lease_holder, lease_purpo
 pub(in crate::store) struct Texts {
     /// asks, environment, the caller's tenant or nothing, the quiet gap in milliseconds
     pub(super) grant: String,
-    /// The same, and the entries of the log with it. PostgreSQL only.
+    /// The same, with the entries of the log and the material. PostgreSQL only.
     pub(super) grant_told: String,
     /// asks
     pub(super) material: String,
@@ -54,9 +54,11 @@ impl Texts {
                     grant(backend),
                     clock(backend)
                 ),
-                GRANTED,
+                &format!("{GRANTED}, version, key_id, sealed"),
                 "lease_granted",
                 "jsonb_build_object('holder', lease_holder, 'epoch', lease_epoch::text)",
+                // As of the statement's beginning: older than the row, if that was waited for.
+                "done left join session_material using (tenant_id, app_id)",
             ),
             material: material(backend),
             renew: renew(backend),
@@ -67,6 +69,7 @@ impl Texts {
                 "lease_released",
                 "jsonb_build_object('epoch', lease_epoch::text, 'connections', \
                  case when ask_closed then 'closed' else 'unknown' end)",
+                "done",
             ),
             standing: standing(backend),
             leave: format!(
@@ -79,13 +82,13 @@ impl Texts {
 }
 
 /// A change of leases that tells the log of those that were lent to workers: the service's own looks would drown that.
-fn told(change: &str, answer: &str, kind: &str, details: &str) -> String {
+fn told(change: &str, answer: &str, kind: &str, details: &str, from: &str) -> String {
     format!(
         "with done as ({change}), told as (insert into session_events \
          (tenant_id, app_id, kind, reason, actor, details, time) \
          select tenant_id, app_id, '{kind}', '', lease_subject, {details}, {NOW} from done \
          where lease_purpose = 'lend') \
-         select {answer}, {NOW} from done"
+         select {answer}, {NOW} from {from}"
     )
 }
 

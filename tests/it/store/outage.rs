@@ -93,3 +93,38 @@ async fn no_free_connection_is_unavailable_in_time() {
     sqlx::raw_sql("rollback").execute(&mut blocker).await.expect("lets go");
     assert!(waiting.await.expect("no panic").expect("read").is_some());
 }
+
+/// Its statement read the old material before it waited for the row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_waited_for_a_change_of_material_hands_out_the_new() {
+    let place = super::Place::postgres().await;
+    let super::Raw::Postgres(database) = &place.raw else { panic!("on PostgreSQL") };
+    let mut blocker = database.connect("postgres").await;
+    let mut watcher = database.connect("postgres").await;
+    let mut waited = 0;
+    for round in 0..5 {
+        let session = place.authorized("acme", &format!("app-{round}")).await;
+        let message = format!(
+            "begin; update public.telegram_sessions set material_version = 2 where app_id = 'app-{round}'; \
+             update usm.session_material set version = 2, sealed = '\\x0102' where app_id = 'app-{round}'"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(message)).execute(&mut blocker).await.expect("changes");
+        let asking = {
+            let (store, request) = (place.store.clone(), super::request(&session.key, round));
+            tokio::spawn(async move { store.acquire(&service(), &request).await })
+        };
+        let mut waits = false;
+        while !waits && !asking.is_finished() {
+            waits = sqlx::query_scalar("select exists (select from pg_locks where not granted)")
+                .fetch_one(&mut watcher)
+                .await
+                .expect("answers");
+        }
+        waited += i32::from(waits);
+        sqlx::raw_sql("commit").execute(&mut blocker).await.expect("commits");
+        let grant = super::granted(asking.await.expect("no panic").expect("an answer"));
+        assert_eq!((grant.sealed.version, grant.sealed.bytes), (2, vec![1, 2]));
+        assert_eq!(grant.lease.epoch, session.lease_epoch + 1, "granted once");
+    }
+    assert!(waited > 0, "a grant waited for the row");
+}
