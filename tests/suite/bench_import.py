@@ -12,12 +12,13 @@ import sys
 import tempfile
 import time
 
-from bench_servers import DATABASE, OWNER, Postgres
+from bench_servers import DATABASE, OWNER, PROGRAM, Postgres
 
 # Beside the fastest contestant.
 TARGET_CONVERT = 2.0
 TARGET_IMPORT = 1.0
 TARGET_MIB = 64
+API_KEY = {"TELEGRAM_API_ID_MASTER": "17349", "TELEGRAM_API_HASH_MASTER": "0123456789abcdef" * 2}
 HERE = pathlib.Path(__file__).resolve().parent.parent / "bench-import"
 
 
@@ -79,13 +80,18 @@ def imported(usm, folder, files, database, scratch, rounds):
     rates, memories = [], []
     for turn in range(rounds):
         data = pathlib.Path(scratch, f"data-{len(os.listdir(scratch))}-{turn}")
-        environment = {"PATH": os.environ["PATH"], "HOME": scratch, "USM_DATA_DIR": str(data)}
-        database_url = database(turn) if database else f"sqlite://{data}/usm.sqlite3"
+        environment = {"PATH": os.environ["PATH"], "HOME": scratch, "USM_DATA_DIR": str(data)} | API_KEY
+        if database:
+            environment |= database(turn)
+        else:
+            environment["DATABASE_URL"] = f"sqlite://{data}/usm.sqlite3"
         data.mkdir(mode=0o700)
-        migrate = [usm, "migrate", "up", "--database-url", database_url]
-        if run(migrate, environment)[0] is None:
+        environment["USM_ENCRYPTION_KEYS"] = str(data / "keys.json")
+        if run([usm, "keys", "generate"], environment)[0] is None:
+            sys.exit("the keys could not be made")
+        if run([usm, "migrate", "up"], environment)[0] is None:
             sys.exit("the database could not be prepared")
-        command = [usm, "import", "--sessions-dir", folder, "--tenant", "bench", "--database-url", database_url]
+        command = [usm, "import", "--sessions-dir", folder, "--tenant", "bench"]
         out, took, memory = run(command, environment)
         if out is None or f"{files} imported" not in out:
             sys.exit("usm import did not import every file")
@@ -161,10 +167,13 @@ def main():
 
 
 def fresh(postgres, turn):
-    """The address of a new database."""
+    """A new database, as its variables."""
     name = f"{DATABASE}_{turn}"
     postgres.sql("postgres", f"create database {name} owner {OWNER}")
-    return f"postgresql://{OWNER}@127.0.0.1:{postgres.port}/{name}"
+    return {
+        "DATABASE_URL": postgres.url(PROGRAM, name),
+        "USM_MIGRATE_DATABASE_URL": postgres.url(OWNER, name),
+    }
 
 
 if __name__ == "__main__":

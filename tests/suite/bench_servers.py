@@ -78,8 +78,8 @@ class Postgres(Silent):
         self.child.send_signal(3)
         self.child.wait()
 
-    def url(self, user):
-        return f"postgres://{user}@127.0.0.1:{self.port}/{DATABASE}"
+    def url(self, user, database=DATABASE):
+        return f"postgres://{user}@127.0.0.1:{self.port}/{database}"
 
     def connection(self, database=DATABASE):
         return ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", database]
