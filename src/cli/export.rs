@@ -10,12 +10,13 @@ use zeroize::Zeroizing;
 use super::{
     Done, Failure,
     connect::{Api, Target, ask, refused},
+    given::PasscodeSource,
     outcome::{self, Line},
     output::{self, Format},
 };
 use crate::{
     config::Config,
-    domain::{id::SessionKey, material},
+    domain::{id::SessionKey, material, secret::Secret},
     formats::{self, Addresses, Modes, Outcome, Overwrite},
 };
 
@@ -48,6 +49,8 @@ pub(super) struct Export {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
+    passcode: PasscodeSource,
+    #[command(flatten)]
     target: Target,
 }
 
@@ -75,7 +78,11 @@ impl Export {
                 self.sessions_dir.display()
             )));
         }
+        // Others have no lock, and the variable may be there for something else.
+        let locked = self.format == material::Format::Tdata;
+        let passcode = if locked { self.passcode.if_given()? } else { None };
         let order = Order {
+            passcode,
             root: self.sessions_dir,
             format: self.format,
             modes: Modes { file: import.file_mode, folder: import.dir_mode },
@@ -93,6 +100,8 @@ impl Export {
 }
 
 struct Order {
+    /// Of folders of TDesktop.
+    passcode: Option<Secret>,
     root: PathBuf,
     format: material::Format,
     modes: Modes,
@@ -150,7 +159,7 @@ impl Order {
             app_id: session.app_id.clone(),
             format: wire(self.format).into(),
             request_id: uuid::Uuid::new_v4().to_string(),
-            ..Default::default()
+            passcode: self.passcode.as_ref().map(|it| it.expose_secret().to_owned()).unwrap_or_default(),
         };
         let answer = match api.sessions().export_session(ask(request)).await {
             Ok(answer) => answer.into_inner(),
@@ -173,7 +182,8 @@ impl Order {
         key: &SessionKey,
         data: Zeroizing<Vec<u8>>,
     ) -> Result<(&'static str, Vec<String>), formats::Error> {
-        let parsed = formats::parse(&data, Some(self.format), &Addresses::new()).await?;
+        let options = formats::Options { passcode: self.passcode.clone(), account: None };
+        let parsed = formats::parse_with(&data, Some(self.format), &Addresses::new(), &options).await?;
         let placed = formats::place(formats::Order {
             root: &self.root,
             key,

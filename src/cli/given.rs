@@ -26,7 +26,7 @@ pub(super) struct PasswordSource {
 }
 
 /// How the passcode of a locked source is given.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct PasscodeSource {
     /// File that holds the passcode of folders of TDesktop; - is standard input [env: USM_PASSCODE]
     #[arg(long, value_name = "FILE")]

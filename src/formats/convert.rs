@@ -13,7 +13,7 @@ use super::{
     file::{self, Opened},
     grammers, parse_shape, parse_text, peers,
     sqlite::Database,
-    tdata, telethon_sqlite, write_blocking,
+    tdata, telethon_sqlite, write_with_blocking,
 };
 use crate::domain::material::{Format, Material};
 
@@ -29,6 +29,8 @@ pub struct Conversion<'a> {
     /// Refuses sources of another format.
     pub from: Option<Format>,
     pub addresses: &'a Addresses,
+    /// Of sources that are locked or hold several accounts. The passcode also locks a new folder of TDesktop.
+    pub options: &'a Options,
     /// Where a file with too many peers for memory may be built, readable by its owner only.
     pub folder: Option<&'a Path>,
 }
@@ -75,6 +77,16 @@ impl Conversion<'_> {
         Ok(converted)
     }
 
+    /// Converts a folder of TDesktop, which must lie in the folder `root`. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`super::read_tdata`], [`super::choose_tdata_account`] and [`super::write()`].
+    pub fn tdata(&self, root: &Path, folder: &Path) -> Result<Converted, Error> {
+        let passcode = self.options.passcode.as_ref();
+        let accounts = tdata::read_blocking(root, folder, self.addresses, passcode)?;
+        self.written(tdata::choose(accounts, self.options.account)?, Vec::new())
+    }
+
     /// Converts bytes, such as a session string. Blocks.
     ///
     /// # Errors
@@ -90,7 +102,7 @@ impl Conversion<'_> {
                 self.database(&mut database, notes)
             }
             Content::Archive => {
-                let parsed = tdata::read_archive(bytes, self.addresses, &Options::default())?;
+                let parsed = tdata::read_archive(bytes, self.addresses, self.options)?;
                 self.written(parsed, notes)
             }
             Content::Text(text) => {
@@ -130,7 +142,8 @@ impl Conversion<'_> {
 
     fn written(&self, parsed: Parsed, notes: Vec<Note>) -> Result<Converted, Error> {
         self.check(&parsed)?;
-        let written = write_blocking(&parsed.material, self.to, self.addresses)?;
+        let passcode = self.options.passcode.as_ref().filter(|_| self.to == Format::Tdata);
+        let written = write_with_blocking(&parsed.material, self.to, self.addresses, passcode)?;
         let data = Data::Memory(written.data);
         Ok(Converted { from: parsed.format, data, notes: all([notes, parsed.notes, written.notes]) })
     }

@@ -185,7 +185,7 @@ fn open_once(path: &Path, wants_fingerprint: bool) -> Result<Option<Opened>, Err
         return Err(too_large(&head, before.len()));
     } else {
         let main = read(&file, if is_sqlite { IN_MEMORY_MAX } else { TEXT_MAX })?;
-        let told = wants_fingerprint.then(|| LegacyFingerprint::of_reader(&main[..], &before)).transpose();
+        let told = wants_fingerprint.then(|| LegacyFingerprint::of_bytes(&main, &before)).transpose();
         let fingerprint = told.map_err(|error| unreadable(&error))?;
         Some(Opened { main, scratch: None, fingerprint, notes: Vec::new() })
     };

@@ -22,6 +22,15 @@ pub struct LegacyFingerprint {
 }
 
 impl LegacyFingerprint {
+    /// Of a file that was read.
+    ///
+    /// # Errors
+    /// When the system does not tell when it was written.
+    pub fn of_bytes(bytes: &[u8], metadata: &Metadata) -> io::Result<Self> {
+        let size = bytes.len() as u64;
+        Ok(Self { sha256: Sha256::digest(bytes).into(), size, mtime_seconds: mtime_seconds(metadata)? })
+    }
+
     /// Reads to the end, in pieces.
     ///
     /// # Errors

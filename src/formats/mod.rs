@@ -56,8 +56,8 @@ pub use self::{
     note::{Item, Note},
     place::{Modes, Order, Outcome, Overwrite, Placed, Prepared, Ready, is_same, path_of, place, prepare},
     tdata::{
-        Account as TdataAccount, Folder as TdataFolder, choose as choose_tdata_account, is_tdata, read_tdata,
-        read_tdata_archive, write_tdata, zip_tdata,
+        Account as TdataAccount, Folder as TdataFolder, choose as choose_tdata_account, find as find_tdata,
+        is_tdata, read_tdata, read_tdata_archive, unzip_tdata, write_tdata, zip_tdata,
     },
 };
 use self::{

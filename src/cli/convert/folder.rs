@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cli::output::{self, Format},
-    formats::{self, Addresses, Conversion, Data, Error},
+    formats::{self, Addresses, Conversion, Data, Error, Options},
 };
 
 /// Files converted before the next names are read.
@@ -26,7 +26,7 @@ const THREADS_MAX: usize = 8;
 /// Without a terminal a line tells of the progress after so many files.
 const TELL_EVERY: u64 = 10_000;
 
-pub(super) fn run(command: &Convert, out: &Out, format: Format) -> Done {
+pub(super) fn run(command: &Convert, options: &Options, out: &Out, format: Format) -> Done {
     if matches!(out, Out::Standard) && !super::is_line(command.to) {
         return Err(Failure::Usage(format!(
             "{} is a file, and there are several; name a folder with --out",
@@ -48,7 +48,7 @@ pub(super) fn run(command: &Convert, out: &Out, format: Format) -> Done {
         }
         batch.sort();
         let mut folders = BTreeSet::new();
-        for (source, (line, data)) in batch.iter().zip(convert(command, &addresses, &batch, out)) {
+        for (source, (line, data)) in batch.iter().zip(convert(command, (&addresses, options), &batch, out)) {
             if let Some(data) = data {
                 out::print(&data, Some(&output::harmless(&name(command, source))))?;
             } else if let Out::Path { path, .. } = out {
@@ -111,7 +111,7 @@ fn one(command: &Convert, conversion: &Conversion<'_>, source: &Path, out: &Out)
 /// Converts a batch, in its order.
 fn convert(
     command: &Convert,
-    addresses: &Addresses,
+    (addresses, options): (&Addresses, &Options),
     batch: &[PathBuf],
     out: &Out,
 ) -> Vec<(Line, Option<Data>)> {
@@ -121,7 +121,7 @@ fn convert(
         Out::Path { path, .. } => Some(path.as_path()),
     };
     let work = || {
-        let conversion = command.conversion(addresses, folder);
+        let conversion = command.conversion(addresses, options, folder);
         let mut done = Vec::new();
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);

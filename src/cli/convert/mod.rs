@@ -13,10 +13,10 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use self::{out::Out, report::Line};
-use super::{Done, Failure, output::Format};
+use super::{Done, Failure, given::PasscodeSource, output::Format};
 use crate::{
     domain::material,
-    formats::{self, Addresses, Conversion, Data},
+    formats::{self, Addresses, Conversion, Data, Options},
 };
 
 /// No session string or document given at standard input is longer, in bytes.
@@ -29,13 +29,16 @@ const STANDARD: &str = "-";
                   usm convert news.session --to grammers --out news.grammers\n  \
                   usm convert - --to raw --out news.json < news.txt\n  \
                   usm convert sessions/ --to telethon-string --out strings/\n  \
+                  usm convert TelegramDesktop/tdata --to telethon-sqlite --out news.session\n  \
+                  usm convert news.session --to tdata --out tdata\n  \
                   usm convert sessions/ --to telethon-string | gpg --encrypt --recipient ops > strings.gpg\n\n\
                   Sources are only read. Whatever has no place in the new form is told, file by file. A\n\
                   session is a key: use it with one program at a time, or Telegram ends it.")]
 pub(super) struct Convert {
-    /// A session file, a folder of them, or - for a string at standard input.
+    /// A session file, a folder of them, a tdata folder of TDesktop, or - for a string at standard input.
     source: PathBuf,
-    /// telethon-string, telethon-sqlite, grammers or raw.
+    /// telethon-string, telethon-sqlite, pyrogram-string, pyrogram-sqlite, gramjs-string, mtcute-string, grammers,
+    /// tdata (a folder, or a ZIP archive if --out ends with .zip) or raw.
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     to: material::Format,
     /// Refuse sources of any other format; without it the format is recognised.
@@ -53,6 +56,11 @@ pub(super) struct Convert {
     /// What the names of session files in a folder end with.
     #[arg(long, value_name = "ENDING", default_value = "session")]
     ending: String,
+    /// Which account of a source that holds several, from 0.
+    #[arg(long, value_name = "N")]
+    account_index: Option<usize>,
+    #[command(flatten)]
+    passcode: PasscodeSource,
 }
 
 fn format(name: &str) -> Result<material::Format, String> {
@@ -65,32 +73,35 @@ fn format(name: &str) -> Result<material::Format, String> {
 
 impl Convert {
     /// Blocks; the work is done by threads of its own.
-    pub(super) fn run(self, format: Format) -> Done {
+    pub(super) fn run(mut self, format: Format) -> Done {
+        let passcode = std::mem::take(&mut self.passcode).if_given()?;
+        let options = Options { passcode, account: self.account_index };
         formats::writable(self.to).map_err(|error| Failure::Usage(error.to_string()))?;
         let is_standard = |path: &Path| path == Path::new(STANDARD);
         let out = match &self.out {
             Some(path) if !is_standard(path) => Out::Path { path: path.clone(), force: self.force },
             given => Out::standard(given.is_some())?,
         };
-        if !is_standard(&self.source) && self.source.is_dir() {
-            return folder::run(&self, &out, format);
+        let tdata = if is_standard(&self.source) { None } else { formats::find_tdata(&self.source) };
+        if !is_standard(&self.source) && self.source.is_dir() && tdata.is_none() {
+            return folder::run(&self, &options, &out, format);
         }
         if self.tenant.is_some() {
             return Err(Failure::Usage(
                 "--tenant names a folder of a folder; the source is one file".to_owned(),
             ));
         }
-        self.one(&out, format)
+        self.one(&options, tdata.as_deref(), &out, format)
     }
 
-    fn one(&self, out: &Out, format: Format) -> Done {
+    fn one(&self, options: &Options, tdata: Option<&Path>, out: &Out, format: Format) -> Done {
         let addresses = formats::production_addresses();
         let is_stdin = self.source == Path::new(STANDARD);
         let name = if is_stdin { "standard input".to_owned() } else { self.source.display().to_string() };
         if let Out::Path { path, .. } = out {
             out::check(path, (!is_stdin).then_some(&self.source), self.force)?;
         }
-        let conversion = self.conversion(&addresses, out.folder());
+        let conversion = self.conversion(&addresses, options, out.folder());
         let converted = if is_stdin {
             let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
             std::io::stdin().lock().take(STDIN_LENGTH_MAX).read_to_end(&mut bytes)?;
@@ -99,14 +110,21 @@ impl Convert {
             // Whoever names a file means that file, wherever a link leads.
             let path = self.source.canonicalize();
             let path = path.map_err(|error| Failure::Failed(format!("{name} cannot be read: {error}")))?;
-            conversion.file(path.parent().unwrap_or(Path::new("/")), &path)
+            match tdata {
+                Some(folder) => conversion.tdata(&path, folder),
+                None => conversion.file(path.parent().unwrap_or(Path::new("/")), &path),
+            }
         };
         let line = match converted {
             Ok(converted) => {
                 let line = Line::converted(name, self.to, &converted);
                 match out {
                     Out::Path { path, force } => {
-                        out::keep(converted.data, path, *force)?;
+                        if self.to == material::Format::Tdata && !out::is_archive(path) {
+                            out::keep_folder(bytes(&converted.data)?, path)?;
+                        } else {
+                            out::keep(converted.data, path, *force)?;
+                        }
                         out::settle(out::parent(path))?;
                     }
                     Out::Standard => out::print(&converted.data, None)?,
@@ -121,8 +139,13 @@ impl Convert {
         if is_refused { Err(Failure::Failed("the session was not converted".to_owned())) } else { Ok(()) }
     }
 
-    fn conversion<'a>(&self, addresses: &'a Addresses, folder: Option<&'a Path>) -> Conversion<'a> {
-        Conversion { to: self.to, from: self.from, addresses, folder }
+    fn conversion<'a>(
+        &self,
+        addresses: &'a Addresses,
+        options: &'a Options,
+        folder: Option<&'a Path>,
+    ) -> Conversion<'a> {
+        Conversion { to: self.to, from: self.from, addresses, options, folder }
     }
 }
 
@@ -133,7 +156,7 @@ const fn ending(format: material::Format) -> &'static str {
             "session"
         }
         material::Format::Raw => "json",
-        material::Format::Tdata => "tdata",
+        material::Format::Tdata => "zip",
         material::Format::TelethonString
         | material::Format::PyrogramString
         | material::Format::GramjsString

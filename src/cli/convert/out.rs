@@ -1,12 +1,14 @@
 //! Where new sessions go: whole or not at all, readable by their owner only, over nothing that is there.
 
 use std::{
+    fs,
     io::{self, IsTerminal as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use super::{Done, Failure, bytes};
-use crate::formats::Data;
+use crate::formats::{self, Data};
 
 /// Where the new form goes.
 pub(super) enum Out {
@@ -74,6 +76,43 @@ pub(super) fn keep(data: Data, path: &Path, force: bool) -> Done {
     file.as_file().sync_all().map_err(told)?;
     let kept = if force { file.persist(path) } else { file.persist_noclobber(path) };
     kept.map(|_| ()).map_err(|error| told(error.error))
+}
+
+/// Whether a tdata folder goes there as one file.
+pub(super) fn is_archive(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("zip"))
+}
+
+/// Puts a tdata folder in its place, for its owner only; one that is there is another program's account and stays.
+pub(super) fn keep_folder(archive: &[u8], path: &Path) -> Done {
+    let told = |error: io::Error| Failure::Failed(format!("{} cannot be written: {error}", path.display()));
+    if path.symlink_metadata().is_ok() {
+        return Err(Failure::Failed(format!("{} is there already; name another folder", path.display())));
+    }
+    let files = formats::unzip_tdata(archive).map_err(|error| Failure::Failed(error.to_string()))?;
+    // Removed again unless it gets its name.
+    let made = tempfile::Builder::new()
+        .prefix(".tdata-")
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir_in(parent(path))
+        .map_err(told)?;
+    let put = |name: &str, bytes: &[u8]| -> io::Result<()> {
+        let target = made.path().join(name);
+        let folder = target.parent().unwrap_or(made.path());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::File::open(folder)?.sync_all()
+    };
+    for (name, bytes) in &files {
+        put(name, bytes).map_err(told)?;
+    }
+    fs::File::open(made.path()).and_then(|folder| folder.sync_all()).map_err(told)?;
+    fs::rename(made.path(), path).map_err(told)?;
+    // Under its own name now.
+    let _ = made.keep();
+    Ok(())
 }
 
 /// Makes the names of new files last.

@@ -90,7 +90,7 @@ impl Walk<'_, '_> {
         if !path.is_dir() {
             return Ok(ControlFlow::Continue(()));
         }
-        if let Some(tdata) = tdata_in(&path) {
+        if let Some(tdata) = formats::find_tdata(&path) {
             let key = self.tenant.map_or(Err(NO_TENANT), |tenant| key_of(OsStr::new(tenant), name));
             return Ok(self.found(Source::Tdata(tdata), key));
         }
@@ -122,7 +122,7 @@ impl Walk<'_, '_> {
             let path = folder.join(name);
             let step = if is_session_name(name) && !path.is_dir() {
                 self.found(Source::File(path), key_of_file(tenant, name))
-            } else if let Some(tdata) = tdata_in(&path) {
+            } else if let Some(tdata) = formats::find_tdata(&path) {
                 self.found(Source::Tdata(tdata), key_of(tenant, name))
             } else {
                 ControlFlow::Continue(())
@@ -147,12 +147,6 @@ impl Walk<'_, '_> {
         let name = path.strip_prefix(self.root).unwrap_or(path).display().to_string();
         (self.emit)(Found { source: Source::Nothing, name, key: Err(rule) })
     }
-}
-
-/// The folder of TDesktop that `path` is, or holds as `tdata`.
-fn tdata_in(path: &Path) -> Option<PathBuf> {
-    let inner = path.join("tdata");
-    [path.to_owned(), inner].into_iter().find(|folder| formats::is_tdata(folder))
 }
 
 /// Telethon's own ending; compared as bytes, because a name need not be text.

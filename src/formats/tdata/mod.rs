@@ -94,9 +94,36 @@ pub async fn read_tdata(
     blocking(move || read::accounts(&files, &names, text(passcode.as_ref()), &addresses)).await
 }
 
+/// [`read_tdata`] for those who may wait.
+pub(super) fn read_blocking(
+    root: &Path,
+    folder: &Path,
+    addresses: &Addresses,
+    passcode: Option<&Secret>,
+) -> Result<Vec<Account>, Error> {
+    let (files, names) = disk::read(root, folder)?;
+    let _place = ROOM.take();
+    read::accounts(&files, &names, text(passcode), addresses)
+}
+
+/// The files of an archive that was written here, by their paths in the folder.
+///
+/// # Errors
+/// For any other: `ArchiveDamaged` and the like.
+pub fn unzip_tdata(archive: &[u8]) -> Result<std::collections::BTreeMap<String, Zeroizing<Vec<u8>>>, Error> {
+    let (files, _) = archive::read(archive)?;
+    Ok(files.into_iter().map(|(path, found)| (path, found.bytes)).collect())
+}
+
 /// Whether a folder has a key file in it. Blocks.
 pub fn is_tdata(folder: &Path) -> bool {
     disk::is_one(folder)
+}
+
+/// The folder of TDesktop that `path` is, or holds as `tdata`. Blocks.
+pub fn find(path: &Path) -> Option<std::path::PathBuf> {
+    let inner = path.join("tdata");
+    [path.to_owned(), inner].into_iter().find(|folder| is_tdata(folder))
 }
 
 /// Writes one to six accounts as a `tdata` folder; who puts it onto a disk gives it mode 0700. An empty passcode is

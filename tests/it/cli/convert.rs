@@ -119,3 +119,38 @@ fn a_folder_keeps_its_shape_and_a_bad_file_hinders_no_other() {
     assert_eq!(usm.run(&["convert", "in", "--to", "telethon-sqlite", "--out", "in"]).code, 2);
     assert_eq!(usm.run(&["convert", "in", "--to", "telethon-sqlite"]).code, 2);
 }
+
+#[test]
+fn folders_of_tdesktop_are_converted_both_ways_with_their_passcode() {
+    let usm = Usm::new();
+    write_session(&usm.path("news.session"), &material(1));
+    fs::write(usm.path("passcode"), "open sesame\n").unwrap();
+    let given = ["--passcode-file", "passcode"];
+    let out = |name: &'static str| ["convert", "news.session", "--to", "tdata", "--out", name];
+    usm.run(&[&out("locked")[..], &given[..]].concat()).done();
+    usm.run(&out("open.zip")).done();
+    let mode = |name: &str| fs::metadata(usm.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("locked"), mode("locked/key_datas"), mode("open.zip")), (0o700, 0o600, 0o600));
+    usm.run(&[&out("locked")[..], &["--force"]].concat()).failed("is there already");
+
+    let back = |source: &'static str| ["convert", source, "--to", "telethon-string"];
+    let key = |ran: &str| ran.trim().to_owned();
+    let locked = usm.run(&back("locked"));
+    assert!(locked.code == 1 && locked.err.contains("passcode"), "{locked:?}");
+    let opened = usm.run(&[&back("locked")[..], &given[..]].concat()).done();
+    // Its own data centre has no address of its own there.
+    assert_eq!(key(&opened.out), key(&usm.run(&back("open.zip")).done().out));
+    assert!(!opened.err.contains("sesame"));
+    // As it lies in TDesktop's own folder.
+    fs::create_dir(usm.path("desktop")).unwrap();
+    fs::rename(usm.path("locked"), usm.path("desktop/tdata")).unwrap();
+    let inside = usm.run(&[&back("desktop")[..], &given[..]].concat()).done();
+    assert_eq!(inside.out, opened.out);
+
+    let two = [material(2), Material { telegram_user_id: Some(8), ..material(3) }];
+    let made = run_async(formats::write_tdata(&two, None)).unwrap();
+    fs::write(usm.path("two.zip"), &*formats::zip_tdata(&made.files).unwrap()).unwrap();
+    usm.run(&back("two.zip")).failed("not converted");
+    let second = usm.run(&["convert", "two.zip", "--to", "raw", "--account-index", "1"]).done();
+    assert_eq!(serde_json::from_str::<Value>(&second.out).unwrap()["user_id"], 8);
+}

@@ -7,6 +7,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use usm::{
+    domain::material::{Format, Material},
+    formats::{self, Addresses},
+};
 
 use super::program::{Ran, Service, Usm, write_session};
 
@@ -142,4 +146,34 @@ fn copies_in_a_folder_are_found_before_an_import() {
     fs::remove_file(file(folder.path(), "c")).unwrap();
     service.run(&["fingerprint", "--dir", path]).done();
     service.run(&["fingerprint"]).misused("<FILE>");
+}
+
+#[test]
+fn folders_of_tdesktop_are_locked_with_the_passcode() {
+    let service = Service::start();
+    // The form needs to know whose account it is.
+    let known = Material { telegram_user_id: Some(7_021), ..service.authorization(7_021) };
+    let raw = formats::write_blocking(&known, Format::Raw, &Addresses::new()).unwrap();
+    let line = format!("acme/news {}", String::from_utf8_lossy(&raw.data));
+    fs::write(service.usm.path("list"), line.replace('\n', "")).unwrap();
+    service.run(&["import", "--strings", service.usm.path("list").to_str().unwrap()]).done();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, passcode) = (folder.path().to_str().unwrap(), folder.path().join("passcode"));
+    fs::write(&passcode, "open sesame\n").unwrap();
+    let given = ["--passcode-file", passcode.to_str().unwrap()];
+    let export = ["export", "--sessions-dir", path, "--format", "tdata", "--output", "json"];
+    let written = service.run(&[&export[..], &given[..]].concat()).done();
+    assert_eq!(outcomes(&written), pairs(&[("news", "written")]));
+    assert!(!written.out.contains("open sesame") && !written.err.contains("open sesame"));
+    let archive = file(folder.path(), "news");
+    // Whatever it is called.
+    let convert = ["convert", archive.to_str().unwrap(), "--to", "telethon-string"];
+    let refused = Usm::new().run(&convert);
+    assert!(refused.code == 1 && refused.err.contains("passcode"), "{refused:?}");
+    Usm::new().run(&[&convert[..], &given[..]].concat()).done();
+    // Where nothing can be locked the variable of another command does no harm.
+    let open = service.with("USM_PASSCODE", "something else");
+    let strings = tempfile::tempdir().unwrap();
+    open.run(&["export", "--sessions-dir", strings.path().to_str().unwrap(), "--format", "telethon-string"])
+        .done();
 }

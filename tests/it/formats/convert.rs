@@ -5,14 +5,15 @@ use std::{fs, path::Path};
 use serde_json::json;
 use usm::{
     domain::material::Format,
-    formats::{Conversion, Converted, Data, Error, Item, Note},
+    formats::{Conversion, Converted, Data, Error, Item, Note, Options},
 };
 
 use super::{addresses, full_material, python};
 
 fn convert(path: &Path, to: Format) -> Result<Converted, Error> {
     let root = path.parent().unwrap();
-    Conversion { to, from: None, addresses: &addresses(), folder: Some(root) }.file(root, path)
+    Conversion { to, from: None, addresses: &addresses(), options: &Options::default(), folder: Some(root) }
+        .file(root, path)
 }
 
 /// Puts what was made into a file of that name, beside the source.
@@ -87,6 +88,7 @@ fn a_source_of_another_format_than_the_one_named_is_refused() {
         to: Format::Raw,
         from: Some(Format::TelethonSqlite),
         addresses: &addresses,
+        options: &Options::default(),
         folder: None,
     };
     let refused = conversion.file(folder.path(), &path).unwrap_err();
