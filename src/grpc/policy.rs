@@ -23,6 +23,8 @@ pub enum Names {
     Nothing,
     /// `tenant_id` and `app_id`.
     Session,
+    /// Requests that each have `tenant_id` and `app_id`; the answer tells of each for itself.
+    Sessions,
     /// `tenant_id`, which may be left out.
     Tenant,
     /// `ticket`, whose login has a tenant.
@@ -117,6 +119,7 @@ pub const TABLE: &[Row] = &[
     row("/usm.v1.SessionService/WatchSessions", READ, Names::Tenant, Stream, FOLLOWS, Later),
     row("/usm.v1.SessionService/ListSessionEvents", READ, Names::Tenant, Unary, READS, Served),
     row("/usm.v1.SessionService/ImportSession", ADMIN, Names::Session, Unary, ASKS_TELEGRAM, Served),
+    row("/usm.v1.SessionService/BatchImportSessions", ADMIN, Names::Sessions, Unary, WRITES, Served),
     row("/usm.v1.SessionService/ExportSession", ADMIN, Names::Session, Unary, WRITES, Served),
     row("/usm.v1.SessionService/ValidateSession", ADMIN, Names::Session, Unary, ASKS_TELEGRAM, Served),
     row("/usm.v1.SessionService/UpdateSession", ADMIN, Names::Session, Unary, WRITES, Served),

@@ -20,11 +20,14 @@ use crate::{
         session::Custody,
     },
     grpc::{
-        authenticated::Listing,
+        authenticated::{Authenticated, Listing},
         call::{Answer, admitted, answer, later, leave_empty},
         convert::{self, session::session},
     },
 };
+
+/// Requests of one batch.
+const BATCH_MAX: usize = 100;
 
 pub(crate) struct Sessions {
     pub(crate) app: App,
@@ -97,12 +100,26 @@ impl SessionService for Sessions {
         &self,
         request: Request<v1::ImportSessionRequest>,
     ) -> Answer<v1::ImportSessionResponse> {
-        let (call, mut request) = admitted(request)?;
-        // Wiped with this function, whatever becomes of the call.
-        let data = Zeroizing::new(std::mem::take(&mut request.data));
-        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
-        let imported = self.app.import_session(&caller, import(key, data, request)?).await?;
-        answer(convert::session::imported(&imported))
+        let (call, request) = admitted(request)?;
+        answer(self.import(call, request).await?)
+    }
+
+    async fn batch_import_sessions(
+        &self,
+        request: Request<v1::BatchImportSessionsRequest>,
+    ) -> Answer<v1::BatchImportSessionsResponse> {
+        let (call, request) = admitted(request)?;
+        convert::request_id(&request.request_id)?;
+        if !(1..=BATCH_MAX).contains(&request.requests.len()) {
+            return Err(Error::invalid("requests", "must be 1-100").into());
+        }
+        if request.requests.iter().any(|request| request.validate || request.mint) {
+            let rule = "must not set validate or mint: import such sessions by calls of their own";
+            return Err(Error::invalid("requests", rule).into());
+        }
+        let imports = request.requests.into_iter().map(|request| self.import_of_batch(call.clone(), request));
+        let results = futures::future::join_all(imports).await;
+        answer(v1::BatchImportSessionsResponse { results })
     }
 
     async fn export_session(
@@ -203,6 +220,33 @@ impl SessionService for Sessions {
         let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
         let last = self.app.delete_session(&caller, &key, revision).await?;
         answer(v1::DeleteSessionResponse { session: Some(session(&last)) })
+    }
+}
+
+impl Sessions {
+    async fn import(
+        &self,
+        call: Authenticated,
+        mut request: v1::ImportSessionRequest,
+    ) -> Result<v1::ImportSessionResponse, Error> {
+        // Wiped with this function, whatever becomes of the call.
+        let data = Zeroizing::new(std::mem::take(&mut request.data));
+        let (caller, key) = call.for_session(&request.tenant_id, &request.app_id)?;
+        let imported = self.app.import_session(&caller, import(key, data, request)?).await?;
+        Ok(convert::session::imported(&imported))
+    }
+
+    async fn import_of_batch(
+        &self,
+        call: Authenticated,
+        request: v1::ImportSessionRequest,
+    ) -> v1::BatchImportResult {
+        use v1::batch_import_result::Result;
+        let result = match self.import(call, request).await {
+            Ok(imported) => Result::Imported(imported),
+            Err(error) => Result::Status(Status::from(error).details().to_vec()),
+        };
+        v1::BatchImportResult { result: Some(result) }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Asks served by one transaction at most.
-const TOGETHER_MAX: usize = 128;
+const TOGETHER_MAX: usize = 256;
 /// As many as wait before a second transaction is begun beside one that is under way.
 const SOME: usize = 8;
 /// How long a batch may take, whatever its callers allow.

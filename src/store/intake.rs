@@ -7,12 +7,13 @@
 //! takes nobody with it. What is not new, and what is large, goes the usual way of [`Store::commit`].
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Iterable as _, sea_query::Value};
-use serde_json::{Value as Json, json};
+use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Iterable as _, QueryResult, sea_query::Value};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::Value as Json;
 
 use crate::{
     domain::{
@@ -28,9 +29,12 @@ use crate::{
         desk::{Batch, Desk},
         entity::session::Column,
         error::classify,
-        leases::{desk::LOCK_PATIENCE, sql, tenant_of},
+        leases::{
+            desk::{LOCK_PATIENCE, list},
+            sql, tenant_of,
+        },
         rows::{Read, json_map, key},
-        sessions::{Change, Expected, MaterialChange, TicketRule, first_columns},
+        sessions::{Change, Expected, FIRST_REVISION, MaterialChange, TicketRule, first_columns},
         tx::{Access, commit, within},
     },
 };
@@ -50,6 +54,15 @@ pub struct Looked {
     pub elsewhere: Option<SessionKey>,
 }
 
+impl Looked {
+    /// Neither the name nor the authorization is there.
+    pub const NOTHING: Self = Self { session: None, elsewhere: None };
+
+    fn is_nothing(&self) -> bool {
+        self.session.is_none() && self.elsewhere.is_none()
+    }
+}
+
 pub(super) struct Look {
     key: SessionKey,
     fingerprint: Option<Fingerprint>,
@@ -66,6 +79,8 @@ pub(super) struct Keep {
 pub(super) struct Intake {
     looks: Desk<Look, Looked>,
     keeps: Desk<Keep, Session>,
+    /// Whether most of what was asked about lately was not there yet.
+    mostly_new: AtomicBool,
     texts: Texts,
 }
 
@@ -76,7 +91,16 @@ impl Intake {
             // There is one writer.
             Backend::Sqlite => 1,
         };
-        Self { looks: Desk::new(2), keeps: Desk::new(writers), texts: Texts::new(backend) }
+        Self {
+            looks: Desk::new(2),
+            keeps: Desk::new(writers),
+            mostly_new: AtomicBool::new(true),
+            texts: Texts::new(backend),
+        }
+    }
+
+    fn learn(&self, new: usize, all: usize) {
+        self.mostly_new.store(new * 2 >= all, Ordering::Relaxed);
     }
 
     pub(super) async fn close(&self) {
@@ -91,6 +115,7 @@ struct Texts {
     own: String,
     /// fingerprints
     holders: String,
+    /// Answers only the names of what is new: the rest was given.
     sessions: String,
     material: String,
     events: String,
@@ -119,10 +144,9 @@ impl Texts {
             ),
             sessions: format!(
                 "insert into telegram_sessions ({columns}) select {columns} from {asks} where true \
-                 on conflict do nothing returning {row}",
+                 on conflict do nothing returning tenant_id, app_id",
                 columns = names.join(", "),
                 asks = sql::asks(backend, &fields),
-                row = sql::row(backend),
             ),
             material: format!(
                 "insert into session_material (tenant_id, app_id, version, key_id, sealed, update_time) \
@@ -184,6 +208,12 @@ const fn kind(column: Column) -> &'static str {
 }
 
 impl Store {
+    /// Whether what comes next is likely to be new, by what came last: it can then be written without a look first, for
+    /// [`Self::take_in`] refuses what is there.
+    pub fn expects_new(&self) -> bool {
+        self.intake.mostly_new.load(Ordering::Relaxed)
+    }
+
     /// Looks a name and an authorization up, together with whoever asks at the same time.
     ///
     /// # Errors
@@ -244,6 +274,8 @@ impl Store {
         let caller = batch.caller();
         match within(caller.deadline, LOOKING, self.look_at(&caller, &batch)).await {
             Ok(found) => {
+                let is_new = |looked: &Result<Looked, Error>| looked.as_ref().is_ok_and(Looked::is_nothing);
+                self.intake.learn(found.iter().filter(|looked| is_new(looked)).count(), found.len());
                 for (ask, looked) in batch.asks.into_iter().zip(found) {
                     ask.answer(looked);
                 }
@@ -257,23 +289,17 @@ impl Store {
         caller: &Caller,
         batch: &Batch<Look, Looked>,
     ) -> Result<Vec<Result<Looked, Error>>, Error> {
-        let keys: Vec<_> = batch
-            .asks
-            .iter()
-            .map(|ask| {
-                json!({"ask_tenant": ask.work.key.tenant.as_str(), "ask_app": ask.work.key.app.as_str()})
-            })
-            .collect();
-        let prints: Vec<_> = batch
-            .asks
-            .iter()
-            .filter_map(|ask| Some(json!({"ask_print": ask.work.fingerprint.as_ref()?.as_str()})))
-            .collect();
+        let keys = list(batch.asks.iter().map(|ask| AskedKey {
+            ask_tenant: ask.work.key.tenant.as_str(),
+            ask_app: ask.work.key.app.as_str(),
+        }));
+        let prints = batch.asks.iter().filter_map(|ask| ask.work.fingerprint.as_ref());
+        let prints = list(prints.map(|print| AskedPrint { ask_print: print.as_str() }));
         let texts = &self.intake.texts;
         let tx = self.begin(caller, Access::Read, LOOKING).await?;
         let tenant = tenant_of(&caller.authority);
         let own = tx
-            .query_all_raw(self.statement(&texts.own, [list(keys), tenant.into()]))
+            .query_all_raw(self.statement(&texts.own, [keys.into(), tenant.into()]))
             .await
             .map_err(classify(LOOKING))?;
         if caller.authority != Authority::Service {
@@ -282,7 +308,7 @@ impl Store {
             self.act_as(&tx, &service, LOOKING, std::time::Duration::ZERO).await?;
         }
         let holders = tx
-            .query_all_raw(self.statement(&texts.holders, [list(prints)]))
+            .query_all_raw(self.statement(&texts.holders, [prints.into()]))
             .await
             .map_err(classify(LOOKING))?;
         commit(tx, LOOKING).await?;
@@ -335,10 +361,12 @@ impl Store {
         let hopeful = AtomicBool::new(false);
         match within(caller.deadline, KEEPING, self.keep_all(&caller, &batch, &hopeful)).await {
             Ok(mut made) => {
+                self.intake.learn(made.len(), batch.asks.len());
                 for ask in batch.asks {
-                    let session = made.remove(&ask.work.session.key);
                     // Of two asks for one name in one batch only one may have made the row.
-                    ask.answer(session.unwrap_or(Err(Error::AlreadyExists)));
+                    let is_new = made.remove(&ask.work.session.key);
+                    let session = Session { revision: FIRST_REVISION, ..ask.work.session.clone() };
+                    ask.answer(if is_new { Ok(session) } else { Err(Error::AlreadyExists) });
                 }
                 None
             }
@@ -351,27 +379,26 @@ impl Store {
         caller: &Caller,
         batch: &Batch<Keep, Session>,
         hopeful: &AtomicBool,
-    ) -> Result<HashMap<SessionKey, Result<Session, Error>>, Error> {
+    ) -> Result<HashSet<SessionKey>, Error> {
         let patience = if batch.is_alone() { std::time::Duration::ZERO } else { LOCK_PATIENCE };
         // In one order, so that two batches do not wait for each other.
         let mut keeps: Vec<_> = batch.asks.iter().map(|ask| (&ask.work, &ask.caller)).collect();
         keeps.sort_by(|(a, _), (b, _)| a.session.key.cmp(&b.session.key));
         keeps.dedup_by(|(a, _), (b, _)| a.session.key == b.session.key);
-        let rows = keeps.iter().map(|(keep, _)| keep.row()).collect::<Result<Vec<_>, _>>()?;
+        let rows = list(keeps.iter().map(|(keep, _)| Row(first_columns(&keep.session))));
         let tx = self.begin_patiently(caller, Access::Write, KEEPING, patience).await?;
         hopeful.store(true, Ordering::Relaxed);
         let texts = &self.intake.texts;
         let written = tx
-            .query_all_raw(self.statement(&texts.sessions, [list(rows)]))
+            .query_all_raw(self.statement(&texts.sessions, [rows.into()]))
             .await
             .map_err(classify(KEEPING))?;
-        let mut made = HashMap::with_capacity(written.len());
-        for row in &written {
-            let read = Read::from_result(row)?;
-            let name = key(&read.row.tenant_id, &read.row.app_id)?;
-            made.insert(name, read.session(self.quiet_gap));
-        }
-        keeps.retain(|(keep, _)| made.contains_key(&keep.session.key));
+        let name = |row, column| QueryResult::try_get::<String>(row, "", column).map_err(classify(KEEPING));
+        let made = written
+            .iter()
+            .map(|row| key(&name(row, "tenant_id")?, &name(row, "app_id")?))
+            .collect::<Result<HashSet<_>, _>>()?;
+        keeps.retain(|(keep, _)| made.contains(&keep.session.key));
         if !keeps.is_empty() {
             self.keep_rest(&tx, &keeps).await?;
         }
@@ -382,10 +409,10 @@ impl Store {
 
     /// Material and events of the sessions whose rows are new.
     async fn keep_rest(&self, tx: &DatabaseTransaction, keeps: &[(&Keep, &Caller)]) -> Result<(), Error> {
-        let material = keeps.iter().map(|(keep, caller)| keep.material(caller)).collect();
-        let events = keeps.iter().map(|(keep, caller)| keep.event(caller)).collect();
+        let material = list(keeps.iter().map(|(keep, caller)| keep.material(caller)));
+        let events = list(keeps.iter().map(|(keep, caller)| keep.event(caller)));
         for (text, rows) in [(&self.intake.texts.material, material), (&self.intake.texts.events, events)] {
-            tx.execute_raw(self.statement(text, [list(rows)])).await.map_err(classify(KEEPING))?;
+            tx.execute_raw(self.statement(text, [rows.into()])).await.map_err(classify(KEEPING))?;
         }
         Ok(())
     }
@@ -410,50 +437,89 @@ impl Keep {
         plain.then(|| Self { session: session.clone(), sealed: sealed.clone(), event: event.clone() })
     }
 
-    fn row(&self) -> Result<Json, Error> {
-        let columns = first_columns(&self.session);
-        let row = columns.into_iter().map(|(column, value)| {
-            let name = sea_orm::IdenStatic::as_str(&column).to_owned();
-            let value = match value {
-                Value::Bool(value) => json!(value),
-                Value::Int(value) => json!(value),
-                Value::BigInt(value) => json!(value),
-                Value::String(value) => json!(value),
-                Value::Json(value) => json!(value),
-                _ => return Err(Error::Contradiction { what: "a column of no known type" }),
-            };
-            Ok((name, value))
-        });
-        Ok(Json::Object(row.collect::<Result<_, _>>()?))
+    fn material<'a>(&'a self, caller: &Caller) -> MaterialRow<'a> {
+        MaterialRow {
+            tenant_id: self.session.key.tenant.as_str(),
+            app_id: self.session.key.app.as_str(),
+            version: self.sealed.version,
+            key_id: &self.sealed.key_id,
+            sealed: hex::encode(&self.sealed.bytes),
+            update_time: caller.now.as_millis(),
+        }
     }
 
-    fn material(&self, caller: &Caller) -> Json {
-        json!({
-            "tenant_id": self.session.key.tenant.as_str(),
-            "app_id": self.session.key.app.as_str(),
-            "version": self.sealed.version,
-            "key_id": self.sealed.key_id,
-            "sealed": hex::encode(&self.sealed.bytes),
-            "update_time": caller.now.as_millis(),
-        })
-    }
-
-    fn event(&self, caller: &Caller) -> Json {
+    fn event<'a>(&'a self, caller: &Caller) -> EventRow<'a> {
         let event = &self.event;
-        json!({
-            "tenant_id": self.session.key.tenant.as_str(),
-            "app_id": self.session.key.app.as_str(),
-            "kind": event.kind.name(),
-            "from_state": event.transition.map(|moved| moved.from.as_str()),
-            "to_state": event.transition.map(|moved| moved.to.as_str()),
-            "reason": event.transition.map(|moved| moved.reason).unwrap_or_default(),
-            "actor": event.actor,
-            "details": json_map(event.details.clone()),
-            "time": caller.now.as_millis(),
-        })
+        EventRow {
+            tenant_id: self.session.key.tenant.as_str(),
+            app_id: self.session.key.app.as_str(),
+            kind: event.kind.name(),
+            from_state: event.transition.map(|moved| moved.from.as_str()),
+            to_state: event.transition.map(|moved| moved.to.as_str()),
+            reason: event.transition.map(|moved| moved.reason).unwrap_or_default(),
+            actor: &event.actor,
+            details: json_map(event.details.clone()),
+            time: caller.now.as_millis(),
+        }
     }
 }
 
-fn list(rows: Vec<Json>) -> sea_orm::Value {
-    Json::from(rows).to_string().into()
+/// A session's columns as the statement takes them. What is null is left out, which is the same.
+struct Row(Vec<(Column, Value)>);
+
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (column, value) in &self.0 {
+            let name = sea_orm::IdenStatic::as_str(column);
+            match value {
+                Value::Bool(None)
+                | Value::Int(None)
+                | Value::BigInt(None)
+                | Value::String(None)
+                | Value::Json(None) => {}
+                Value::Bool(Some(value)) => map.serialize_entry(name, value)?,
+                Value::Int(Some(value)) => map.serialize_entry(name, value)?,
+                Value::BigInt(Some(value)) => map.serialize_entry(name, value)?,
+                Value::String(Some(value)) => map.serialize_entry(name, value)?,
+                Value::Json(Some(value)) => map.serialize_entry(name, value)?,
+                _ => return Err(serde::ser::Error::custom("a column of no known type")),
+            }
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct AskedKey<'a> {
+    ask_tenant: &'a str,
+    ask_app: &'a str,
+}
+
+#[derive(Serialize)]
+struct AskedPrint<'a> {
+    ask_print: &'a str,
+}
+
+#[derive(Serialize)]
+struct MaterialRow<'a> {
+    tenant_id: &'a str,
+    app_id: &'a str,
+    version: i64,
+    key_id: &'a str,
+    sealed: String,
+    update_time: i64,
+}
+
+#[derive(Serialize)]
+struct EventRow<'a> {
+    tenant_id: &'a str,
+    app_id: &'a str,
+    kind: &'a str,
+    from_state: Option<&'a str>,
+    to_state: Option<&'a str>,
+    reason: &'a str,
+    actor: &'a str,
+    details: Json,
+    time: i64,
 }

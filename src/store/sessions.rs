@@ -467,13 +467,16 @@ impl Store {
     }
 }
 
+/// Of a session whose row is new.
+pub(super) const FIRST_REVISION: i64 = 1;
+
 /// The columns of a row that is not there yet; all others are empty.
 pub(super) fn first_columns(session: &Session) -> Vec<(Column, Value)> {
     let mut columns = vec![
         (Column::TenantId, session.key.tenant.as_str().into()),
         (Column::AppId, session.key.app.as_str().into()),
         (Column::CreateTime, session.create_time.as_millis().into()),
-        (Column::Revision, 1_i64.into()),
+        (Column::Revision, FIRST_REVISION.into()),
         (Column::LeaseEpoch, 0_i64.into()),
         (Column::LeaseEvicted, false.into()),
         (Column::LeaseReleased, false.into()),

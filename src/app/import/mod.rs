@@ -181,8 +181,12 @@ impl App {
         let fingerprint = self.fingerprint_of(&source.material);
         let mut probed = None;
         let mut looks = 0;
+        let mut guess = self.guess(&import);
         loop {
-            let looked = self.look_up(caller, &import, fingerprint.clone()).await?;
+            let looked = match guess.take() {
+                Some(guess) => guess,
+                None => self.look_up(caller, &import, fingerprint.clone()).await?,
+            };
             let same = looked.session.as_ref().is_some_and(|there| there.fingerprint == fingerprint);
             if let (Way::Copy, Replace::Yes, Some(there)) = (&import.way, import.replace, &looked.session)
                 && may_live(&there.state)
@@ -269,6 +273,15 @@ impl App {
         if let Some((noted, old)) = old {
             self.end_noted(session, noted.id, &old).await;
         }
+    }
+
+    /// Of a copy that is probably new nothing needs to be known: what is there already is found out when it is written.
+    fn guess(&self, import: &Import) -> Option<Looked> {
+        let plain = matches!(import.way, Way::Copy)
+            && import.replace == Replace::No
+            && import.dry_run == DryRun::No
+            && import.expected_revision.is_none();
+        (plain && self.0.store.expects_new()).then_some(Looked::NOTHING)
     }
 
     /// What is known of the name and the authorization. A name whose former authorization could not be logged out yet

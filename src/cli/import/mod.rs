@@ -33,11 +33,15 @@ use super::{
     output::{self, Format},
 };
 
-/// Sources read at the same time: more than processors, because files may lie across a network.
-const READ_PARALLEL: usize = 16;
-/// Calls under way at once. The service does together what is asked for at the same time.
-const SEND_PARALLEL: usize = 96;
-/// The same where Telegram is asked in each.
+/// Sources read one after the other by one task.
+const READ_TOGETHER: usize = 16;
+/// Such tasks at the same time: more than processors, because files may lie across a network.
+const READ_PARALLEL: usize = 4;
+/// Sources sent by one call.
+const SEND_TOGETHER: usize = 64;
+/// Calls under way at once: what the service does together, twice over, so that it finds more when it is done.
+const SEND_PARALLEL: usize = 6;
+/// The same where Telegram is asked in each; it is about one source then.
 const ASK_PARALLEL: usize = 4;
 /// Finds that wait to be read.
 const FOUND_MAX: usize = 256;
@@ -152,7 +156,8 @@ impl Import {
         }
         let report = Report::begin(format, self.report.as_deref())?;
         let seen = Seen::new()?;
-        let parallel = if self.mint || self.validate { ASK_PARALLEL } else { SEND_PARALLEL };
+        let (parallel, together) =
+            if self.mint || self.validate { (ASK_PARALLEL, 1) } else { (SEND_PARALLEL, SEND_TOGETHER) };
         let summary = Summary { dry_run: self.dry_run, interrupted: None };
         let order = Order {
             root: match &place {
@@ -172,8 +177,14 @@ impl Import {
             room: Order::room(),
         };
         let api = Arc::new(self.target.connect().await?);
-        let run =
-            Run { order: Arc::new(order), api: Arc::clone(&api), parallel, bar: progress(total), total };
+        let run = Run {
+            order: Arc::new(order),
+            api: Arc::clone(&api),
+            parallel,
+            together,
+            bar: progress(total),
+            total,
+        };
         let done = Box::pin(run.all(place, self.tenant, seen, report, summary)).await;
         if let Some(api) = Arc::into_inner(api) {
             api.close().await;
@@ -187,6 +198,7 @@ struct Run {
     order: Arc<Order>,
     api: Arc<Api>,
     parallel: usize,
+    together: usize,
     bar: indicatif::ProgressBar,
     total: Option<u64>,
 }
@@ -255,31 +267,39 @@ impl Run {
         let mut seen = seen;
         stream::unfold(found, async |mut found| found.recv().await.map(|one| (one, found)))
             .take_until(enough.cancelled_owned())
+            .ready_chunks(READ_TOGETHER)
             .map(move |found| {
-                let order = Arc::clone(&reading);
+                let (order, names) = (Arc::clone(&reading), named(&found));
                 // A task of its own, so that all processors read.
-                ended(tokio::spawn(async move { order.read(found).await }))
+                async move {
+                    let read = tokio::spawn(order.read_all(found)).await;
+                    read.unwrap_or_else(|_| names.into_iter().map(|name| Err(Box::new(died(name)))).collect())
+                }
             })
             .buffered(READ_PARALLEL)
-            .map(move |read| -> Result<Ready, Box<Line>> {
-                let ready = read.unwrap_or_else(|| Err(Box::new(died())))?;
+            .flat_map(stream::iter)
+            .map(move |read: Result<Ready, Box<Line>>| {
+                let ready = read?;
                 match seen.refusal(&ready.file, &ready.key, ready.mark) {
                     None => Ok(ready),
                     Some(refusal) => Err(Box::new(refusal)),
                 }
             })
-            .map(move |ready| {
+            .ready_chunks(self.together)
+            .map(move |read| {
                 let (order, api) = (Arc::clone(&sending), Arc::clone(&api));
+                let known: Vec<_> = read
+                    .iter()
+                    .map(|read| read.as_ref().map(|it| it.file.clone()).map_err(Clone::clone))
+                    .collect();
                 async move {
-                    match ready {
-                        Err(line) => Sent::Line(*line),
-                        Ok(ready) => ended(tokio::spawn(order.send(api, ready)))
-                            .await
-                            .unwrap_or_else(|| Sent::Line(died())),
-                    }
+                    let sent = tokio::spawn(order.send_all(api, read)).await;
+                    let line = |known: Result<String, Box<Line>>| known.map_or_else(|line| *line, died);
+                    sent.unwrap_or_else(|_| known.into_iter().map(line).map(Sent::Line).collect())
                 }
             })
             .buffered(self.parallel)
+            .flat_map(stream::iter)
     }
 
     fn tell(&self, report: &mut Report, line: &Line) -> Done {
@@ -308,13 +328,12 @@ fn look(place: Place, tenant: Option<String>) -> (JoinHandle<Done>, mpsc::Receiv
     (walking, found)
 }
 
-/// The outcome of a task; `None` if it died.
-async fn ended<T>(task: JoinHandle<T>) -> Option<T> {
-    task.await.ok()
+fn named(found: &[Found]) -> Vec<String> {
+    found.iter().map(|found| found.name.clone()).collect()
 }
 
-fn died() -> Line {
-    Line::refused(String::new(), None, "internal", "reading or sending it stopped midway; see the log")
+fn died(file: String) -> Line {
+    Line::refused(file, None, "internal", "reading or sending it stopped midway; see the log")
 }
 
 fn progress(total: Option<u64>) -> indicatif::ProgressBar {

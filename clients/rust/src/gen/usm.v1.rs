@@ -5085,6 +5085,45 @@ pub struct ImportSessionResponse {
     #[prost(string, repeated, tag = "5")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Request of `SessionService.BatchImportSessions`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchImportSessionsRequest {
+    /// What to import, 1-100, together no larger than a message may be. `validate` and `mint` must not be set: either may
+    /// take longer than one call.
+    #[prost(message, repeated, tag = "1")]
+    pub requests: ::prost::alloc::vec::Vec<ImportSessionRequest>,
+    /// UUID of the call; each request may have one of its own. Recommended.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Answer of `SessionService.BatchImportSessions`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchImportSessionsResponse {
+    /// One for each request, in their order.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<BatchImportResult>,
+}
+/// What became of one request of a batch.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchImportResult {
+    /// Exactly one is set.
+    #[prost(oneof = "batch_import_result::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<batch_import_result::Result>,
+}
+/// Nested message and enum types in `BatchImportResult`.
+pub mod batch_import_result {
+    /// Exactly one is set.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Result {
+        /// As `ImportSession` would have answered.
+        #[prost(message, tag = "1")]
+        Imported(super::ImportSessionResponse),
+        /// The error as `ImportSession` would have ended with it: a serialized `google.rpc.Status` with all details, as in
+        /// the trailer `grpc-status-details-bin`.
+        #[prost(bytes, tag = "2")]
+        Status(::prost::alloc::vec::Vec<u8>),
+    }
+}
 /// Request of `SessionService.ExportSession`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -5630,6 +5669,34 @@ pub mod session_service_client {
                 .insert(GrpcMethod::new("usm.v1.SessionService", "ImportSession"));
             self.inner.unary(req, path, codec).await
         }
+        /// Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
+        /// result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
+        /// `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+        /// Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
+        pub async fn batch_import_sessions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BatchImportSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BatchImportSessionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/usm.v1.SessionService/BatchImportSessions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("usm.v1.SessionService", "BatchImportSessions"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Hands out the material of a session as a copy. Scope `admin`. Needs a session that nobody holds and raises the
         /// epoch; a repetition exports again. Works in either custody, and while the feature is off: it is the way back.
         /// Errors: `SESSION_NOT_FOUND`, `SESSION_WRONG_STATE` without material of a living authorization, `SESSION_LEASED`,
@@ -5916,6 +5983,17 @@ pub mod session_service_server {
             request: tonic::Request<super::ImportSessionRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ImportSessionResponse>,
+            tonic::Status,
+        >;
+        /// Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
+        /// result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
+        /// `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+        /// Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
+        async fn batch_import_sessions(
+            &self,
+            request: tonic::Request<super::BatchImportSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BatchImportSessionsResponse>,
             tonic::Status,
         >;
         /// Hands out the material of a session as a copy. Scope `admin`. Needs a session that nobody holds and raises the
@@ -6292,6 +6370,55 @@ pub mod session_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ImportSessionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/usm.v1.SessionService/BatchImportSessions" => {
+                    #[allow(non_camel_case_types)]
+                    struct BatchImportSessionsSvc<T: SessionService>(pub Arc<T>);
+                    impl<
+                        T: SessionService,
+                    > tonic::server::UnaryService<super::BatchImportSessionsRequest>
+                    for BatchImportSessionsSvc<T> {
+                        type Response = super::BatchImportSessionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BatchImportSessionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionService>::batch_import_sessions(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BatchImportSessionsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

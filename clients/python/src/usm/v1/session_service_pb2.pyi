@@ -566,6 +566,92 @@ class ImportSessionResponse(_message.Message):
 Global___ImportSessionResponse: _TypeAlias = ImportSessionResponse  # noqa: Y015
 
 @_typing.final
+class BatchImportSessionsRequest(_message.Message):
+    """Request of `SessionService.BatchImportSessions`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of the call; each request may have one of its own. Recommended."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportSessionRequest]:
+        """What to import, 1-100, together no larger than a message may be. `validate` and `mint` must not be set: either may
+        take longer than one call.
+        """
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___ImportSessionRequest] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchImportSessionsRequest: _TypeAlias = BatchImportSessionsRequest  # noqa: Y015
+
+@_typing.final
+class BatchImportSessionsResponse(_message.Message):
+    """Answer of `SessionService.BatchImportSessions`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchImportResult]:
+        """One for each request, in their order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchImportResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchImportSessionsResponse: _TypeAlias = BatchImportSessionsResponse  # noqa: Y015
+
+@_typing.final
+class BatchImportResult(_message.Message):
+    """What became of one request of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORTED_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    status: _builtins.bytes
+    """The error as `ImportSession` would have ended with it: a serialized `google.rpc.Status` with all details, as in
+    the trailer `grpc-status-details-bin`.
+    """
+    @_builtins.property
+    def imported(self) -> Global___ImportSessionResponse:
+        """As `ImportSession` would have answered."""
+
+    def __init__(
+        self,
+        *,
+        imported: Global___ImportSessionResponse | None = ...,
+        status: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["imported", b"imported", "result", b"result", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["imported", b"imported", "result", b"result", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["imported", "status"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___BatchImportResult: _TypeAlias = BatchImportResult  # noqa: Y015
+
+@_typing.final
 class ExportSessionRequest(_message.Message):
     """Request of `SessionService.ExportSession`."""
 

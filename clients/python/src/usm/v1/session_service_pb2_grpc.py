@@ -64,6 +64,11 @@ class SessionServiceStub:
                 request_serializer=usm_dot_v1_dot_session__service__pb2.ImportSessionRequest.SerializeToString,
                 response_deserializer=usm_dot_v1_dot_session__service__pb2.ImportSessionResponse.FromString,
                 _registered_method=True)
+        self.BatchImportSessions = channel.unary_unary(
+                '/usm.v1.SessionService/BatchImportSessions',
+                request_serializer=usm_dot_v1_dot_session__service__pb2.BatchImportSessionsRequest.SerializeToString,
+                response_deserializer=usm_dot_v1_dot_session__service__pb2.BatchImportSessionsResponse.FromString,
+                _registered_method=True)
         self.ExportSession = channel.unary_unary(
                 '/usm.v1.SessionService/ExportSession',
                 request_serializer=usm_dot_v1_dot_session__service__pb2.ExportSessionRequest.SerializeToString,
@@ -154,6 +159,16 @@ class SessionServiceServicer:
         `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS`, `SESSION_LEASED`, `FINGERPRINT_MISMATCH`, `ACCOUNT_MISMATCH`,
         `REVISION_STALE`, `ENVIRONMENT_MISMATCH`, `API_KEY_UNKNOWN`, `PASSWORD_INVALID`; with `validate` or `mint` also
         those of `ValidateSession` and of a login.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchImportSessions(self, request, context):
+        """Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
+        result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
+        `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+        Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -258,6 +273,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ImportSession,
                     request_deserializer=usm_dot_v1_dot_session__service__pb2.ImportSessionRequest.FromString,
                     response_serializer=usm_dot_v1_dot_session__service__pb2.ImportSessionResponse.SerializeToString,
+            ),
+            'BatchImportSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchImportSessions,
+                    request_deserializer=usm_dot_v1_dot_session__service__pb2.BatchImportSessionsRequest.FromString,
+                    response_serializer=usm_dot_v1_dot_session__service__pb2.BatchImportSessionsResponse.SerializeToString,
             ),
             'ExportSession': grpc.unary_unary_rpc_method_handler(
                     servicer.ExportSession,
@@ -440,6 +460,33 @@ class SessionService:
             '/usm.v1.SessionService/ImportSession',
             usm_dot_v1_dot_session__service__pb2.ImportSessionRequest.SerializeToString,
             usm_dot_v1_dot_session__service__pb2.ImportSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchImportSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/usm.v1.SessionService/BatchImportSessions',
+            usm_dot_v1_dot_session__service__pb2.BatchImportSessionsRequest.SerializeToString,
+            usm_dot_v1_dot_session__service__pb2.BatchImportSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

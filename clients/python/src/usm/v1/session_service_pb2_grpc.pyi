@@ -63,6 +63,12 @@ class SessionServiceStub:
     `REVISION_STALE`, `ENVIRONMENT_MISMATCH`, `API_KEY_UNKNOWN`, `PASSWORD_INVALID`; with `validate` or `mint` also
     those of `ValidateSession` and of a login.
     """
+    BatchImportSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.BatchImportSessionsRequest, _session_service_pb2.BatchImportSessionsResponse]
+    """Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
+    result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
+    `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+    Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
+    """
     ExportSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]
     """Hands out the material of a session as a copy. Scope `admin`. Needs a session that nobody holds and raises the
     epoch; a repetition exports again. Works in either custody, and while the feature is off: it is the way back.
@@ -138,6 +144,12 @@ class SessionServiceAsyncStub(SessionServiceStub):
     `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS`, `SESSION_LEASED`, `FINGERPRINT_MISMATCH`, `ACCOUNT_MISMATCH`,
     `REVISION_STALE`, `ENVIRONMENT_MISMATCH`, `API_KEY_UNKNOWN`, `PASSWORD_INVALID`; with `validate` or `mint` also
     those of `ValidateSession` and of a login.
+    """
+    BatchImportSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.BatchImportSessionsRequest, _session_service_pb2.BatchImportSessionsResponse]  # type: ignore[assignment]
+    """Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
+    result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
+    `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+    Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
     """
     ExportSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]  # type: ignore[assignment]
     """Hands out the material of a session as a copy. Scope `admin`. Needs a session that nobody holds and raises the
@@ -241,6 +253,18 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         `FORMAT_UNSUPPORTED`, `SESSION_ALREADY_EXISTS`, `SESSION_LEASED`, `FINGERPRINT_MISMATCH`, `ACCOUNT_MISMATCH`,
         `REVISION_STALE`, `ENVIRONMENT_MISMATCH`, `API_KEY_UNKNOWN`, `PASSWORD_INVALID`; with `validate` or `mint` also
         those of `ValidateSession` and of a login.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchImportSessions(
+        self,
+        request: _session_service_pb2.BatchImportSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.BatchImportSessionsResponse, _abc.Awaitable[_session_service_pb2.BatchImportSessionsResponse]]:
+        """Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
+        result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
+        `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+        Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
         """
 
     @_abc_1.abstractmethod
