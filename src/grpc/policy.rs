@@ -219,6 +219,7 @@ mod tests {
                 Names::Nothing => !has("tenant_id") && !has("ticket") && !has("lease_id"),
                 // UpdateSession names it inside the session, HoldLease inside its first step.
                 Names::Session => (has("tenant_id") && has("app_id")) || has("session") || has("acquire"),
+                Names::Sessions => has("requests"),
                 Names::Tenant => has("tenant_id"),
                 Names::Ticket => has("ticket"),
                 Names::Lease => has("lease_id"),
