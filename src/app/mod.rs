@@ -210,6 +210,7 @@ impl App {
                     "no api_id and api_hash are configured under that alias; set TELEGRAM_API_ID_<ALIAS> and \
                  TELEGRAM_API_HASH_<ALIAS>",
                 )
+                .fact("alias", alias)
             },
         )
     }

@@ -36,8 +36,8 @@ const SMALL: u64 = 256 * 1024;
 const TOGETHER_LIMIT: Duration = Duration::from_secs(30);
 /// Longer material has a call of its own, in bytes: 64 of this length are a quarter of the largest message.
 const LENGTH_TOGETHER_MAX: usize = 64 * 1024;
-/// Calls for single sources after a batch that failed.
-const SINGLE_PARALLEL: usize = 16;
+/// Calls for single sources after a batch that failed: all of it, so that a service that is away is given up soon.
+const SINGLE_PARALLEL: usize = 64;
 /// How long a call may take; Telegram may be asked meanwhile.
 const CALL_LIMIT: Duration = Duration::from_secs(90);
 /// Attempts at a call that the service did not answer, or wants repeated later.
@@ -313,8 +313,8 @@ fn status_of(details: Vec<u8>) -> Status {
 struct Refusal {
     reason: Option<String>,
     conflict: Option<String>,
-    /// The session that has the authorization.
-    other: Option<String>,
+    /// What it is about: the session that has the authorization, or the alias of an API key.
+    about: Option<String>,
     pause: Option<Duration>,
     /// Whether it passes by itself.
     is_passing: bool,
@@ -331,7 +331,7 @@ impl Refusal {
             None => matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled),
         };
         let pause = details.retry_info().and_then(|retry| retry.retry_delay);
-        Self { conflict: fact("conflict"), other: fact("session"), reason, pause, is_passing }
+        Self { conflict: fact("conflict"), about: fact("session").or_else(|| fact("alias")), reason, pause, is_passing }
     }
 }
 
@@ -364,13 +364,13 @@ impl Ready {
 
     fn refused(self, status: &Status) -> Sent {
         let warnings = self.warnings();
-        let Refusal { reason, conflict, other, .. } = Refusal::of(status);
+        let Refusal { reason, conflict, about, .. } = Refusal::of(status);
         if conflict.as_deref() == Some("name") {
             let reason = reason.as_deref().unwrap_or("SESSION_ALREADY_EXISTS");
             return Sent::Line(Line { warnings, ..self.differs(reason) });
         }
-        let message = match other {
-            Some(other) => format!("{} ({other})", status.message()),
+        let message = match about {
+            Some(about) => format!("{} ({about})", status.message()),
             None => status.message().to_owned(),
         };
         match reason {

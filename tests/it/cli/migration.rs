@@ -9,7 +9,8 @@ use std::{
 
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use super::program::{Forge, Service, run_async};
+use super::program::{Forge, Service, Usm, run_async};
+use crate::support::{postgres::Database, server::JWT_SECRET};
 
 const FILES: u32 = 5_000;
 const KILLS: u64 = 6;
@@ -37,17 +38,39 @@ impl Moments {
     }
 }
 
-fn number(database: &Path, sql: &str) -> i64 {
-    run_async(async {
-        let url = format!("sqlite://{}", database.display());
-        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.unwrap()
-    })
+#[test]
+fn five_thousand_files_go_in_once_each_whoever_is_killed_meanwhile() {
+    go_in_once_each(Usm::new(), |usm, sql| {
+        let url = usm.sqlite();
+        run_async(async {
+            let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+            sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.unwrap()
+        })
+    });
 }
 
 #[test]
-fn five_thousand_files_go_in_once_each_whoever_is_killed_meanwhile() {
-    let mut service = Service::start();
+fn five_thousand_files_go_into_a_database_server_once_each() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let database = runtime.block_on(Database::migrated());
+    let usm = Usm::new();
+    let keys = usm.path("keys.json").display().to_string();
+    let usm = usm
+        .with("DATABASE_URL", database.program_url().expose_secret())
+        .with("USM_ENCRYPTION_KEYS", keys)
+        .with("SUPABASE_JWT_SECRET", JWT_SECRET);
+    usm.run(&["keys", "generate"]).done();
+    go_in_once_each(usm, |_, sql| {
+        run_async(async {
+            let mut connection = database.connect("postgres").await;
+            sqlx::raw_sql("set search_path = usm, public").execute(&mut connection).await.unwrap();
+            sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.unwrap()
+        })
+    });
+}
+
+fn go_in_once_each(usm: Usm, number: impl Fn(&Usm, &str) -> i64) {
+    let mut service = Service::of(usm);
     let folder = service.usm.path("in");
     let forge = Forge::new();
     for number in 0..FILES {
@@ -93,7 +116,6 @@ fn five_thousand_files_go_in_once_each_whoever_is_killed_meanwhile() {
     assert_eq!(written, last);
 
     let usm = service.stop();
-    let database = usm.path("data/usm.sqlite3");
     for (sql, wanted) in [
         ("select count(*) from telegram_sessions where state = 'AUTHORIZED' and revision = 1", FILES),
         ("select count(distinct fingerprint) from telegram_sessions", FILES),
@@ -102,7 +124,7 @@ fn five_thousand_files_go_in_once_each_whoever_is_killed_meanwhile() {
         ("select count(distinct tenant_id || '/' || app_id) from session_events", FILES),
         ("select count(*) from session_events where reason <> 'imported'", 0),
     ] {
-        assert_eq!(number(&database, sql), i64::from(wanted), "{sql}");
+        assert_eq!(number(&usm, sql), i64::from(wanted), "{sql}");
     }
     assert!(sources(&folder) == before, "the sources are as they were, times included");
     let left: Vec<_> = fs::read_dir(report.parent().unwrap()).unwrap().flatten().collect();
