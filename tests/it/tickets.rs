@@ -94,7 +94,7 @@ impl Form {
         }
     }
 
-    /// Each key in Redis, with the milliseconds it has left.
+    /// Each key in Redis, with the milliseconds it has left: -1 without an end, -2 once it ended since it was listed.
     fn keys(&self) -> Vec<(String, i64)> {
         let of = |master: &Redis| -> Vec<_> {
             let keys = master.keys().into_iter().filter(|key| key.starts_with(&self.prefix));
@@ -108,7 +108,7 @@ impl Form {
         let keys = self.keys();
         assert_eq!(keys.is_empty(), matches!(self.home, Home::Process));
         for (key, left) in keys {
-            assert!(left > 0, "{key} has no time to live: {left}");
+            assert!(left != -1, "{key} has no time to live");
         }
     }
 }

@@ -331,7 +331,13 @@ impl Refusal {
             None => matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled),
         };
         let pause = details.retry_info().and_then(|retry| retry.retry_delay);
-        Self { conflict: fact("conflict"), about: fact("session").or_else(|| fact("alias")), reason, pause, is_passing }
+        Self {
+            conflict: fact("conflict"),
+            about: fact("session").or_else(|| fact("alias")),
+            reason,
+            pause,
+            is_passing,
+        }
     }
 }
 

@@ -125,7 +125,10 @@ async fn what_makes_no_sense_or_would_be_ignored_is_refused_by_field(shape: Shap
     }
     let unknown = v1::ImportSessionRequest { api_key_alias: "NOBODYS".to_owned(), ..ask() };
     let refusal = refused(world.import(unknown).await);
-    assert_eq!((reason(&refusal).as_str(), fact(&refusal, "alias").as_deref()), ("API_KEY_UNKNOWN", Some("NOBODYS")));
+    assert_eq!(
+        (reason(&refusal).as_str(), fact(&refusal, "alias").as_deref()),
+        ("API_KEY_UNKNOWN", Some("NOBODYS"))
+    );
     assert_eq!(reason(&refused(world.find("bot").await)), "SESSION_NOT_FOUND");
     world.stop().await;
 }
