@@ -41,6 +41,8 @@ const READ_PARALLEL: usize = 4;
 const SEND_TOGETHER: usize = 64;
 /// Calls under way at once: what the service does together, twice over, so that it finds more when it is done.
 const SEND_PARALLEL: usize = 6;
+/// The same where other material gives way, which Telegram may have to end.
+const REPLACE_PARALLEL: usize = 1;
 /// The same where Telegram is asked in each; it is about one source then.
 const ASK_PARALLEL: usize = 4;
 /// Finds that wait to be read.
@@ -156,8 +158,11 @@ impl Import {
         }
         let report = Report::begin(format, self.report.as_deref())?;
         let seen = Seen::new()?;
-        let (parallel, together) =
-            if self.mint || self.validate { (ASK_PARALLEL, 1) } else { (SEND_PARALLEL, SEND_TOGETHER) };
+        let (parallel, together) = match (self.mint || self.validate, self.replace) {
+            (true, _) => (ASK_PARALLEL, 1),
+            (false, true) => (REPLACE_PARALLEL, SEND_TOGETHER),
+            (false, false) => (SEND_PARALLEL, SEND_TOGETHER),
+        };
         let summary = Summary { dry_run: self.dry_run, interrupted: None };
         let order = Order {
             root: match &place {

@@ -5670,8 +5670,8 @@ pub mod session_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
-        /// result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
-        /// `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+        /// result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked about them.
+        /// Scope `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
         /// Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
         pub async fn batch_import_sessions(
             &mut self,
@@ -5986,8 +5986,8 @@ pub mod session_service_server {
             tonic::Status,
         >;
         /// Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
-        /// result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
-        /// `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+        /// result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked about them.
+        /// Scope `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
         /// Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
         async fn batch_import_sessions(
             &self,

@@ -166,8 +166,8 @@ class SessionServiceServicer:
 
     def BatchImportSessions(self, request, context):
         """Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
-        result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
-        `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+        result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked about them.
+        Scope `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
         Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -65,8 +65,8 @@ class SessionServiceStub:
     """
     BatchImportSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.BatchImportSessionsRequest, _session_service_pb2.BatchImportSessionsResponse]
     """Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
-    result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
-    `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+    result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked about them.
+    Scope `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
     Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
     """
     ExportSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]
@@ -147,8 +147,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     BatchImportSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.BatchImportSessionsRequest, _session_service_pb2.BatchImportSessionsResponse]  # type: ignore[assignment]
     """Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
-    result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
-    `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+    result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked about them.
+    Scope `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
     Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
     """
     ExportSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]  # type: ignore[assignment]
@@ -262,8 +262,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.BatchImportSessionsResponse, _abc.Awaitable[_session_service_pb2.BatchImportSessionsResponse]]:
         """Takes over many sessions by one call, each as `ImportSession` does and with the errors of that: a refusal is the
-        result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked. Scope
-        `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
+        result of the one it concerns and leaves the others alone. For folders of sessions; Telegram is not asked about them.
+        Scope `admin`. Idempotent as `ImportSession` is: after a lost answer the same call again tells what is there.
         Errors: `ARGUMENT_INVALID` for none or more than 100 requests.
         """
 
